@@ -1,0 +1,57 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+/**
+ * @file acme/account.h
+ * Our account at a CA (RFC 8555 section 7.3): found or made, once, by whoever
+ * comes first; its key and URL kept in the cache. Blocking; any thread.
+ *
+ * Shared key "acme_account+key" (first CA; the legacy "acme_account.key" is read
+ * and copied) or "acme_account+key+ID": the account key, traditional PEM.
+ * Private record "account+ID": {"directory","url","thumbprint","email"}.
+ */
+#ifndef ACME_ACCOUNT_H
+#define ACME_ACCOUNT_H
+
+#include <apr_pools.h>
+#include <openssl/evp.h>
+
+#include "acme/client.h"
+#include "base/error.h"
+#include "cache/cache.h"
+
+typedef struct acme_account_t acme_account_t;
+
+/** Make the (still empty) account of a client; freed with the pool. */
+apr_status_t acme_account_create(acme_account_t **account, acme_client_t *client, cache_t *cache,
+                                 apr_pool_t *pool);
+
+/**
+ * See to it that key and URL are known: from memory, from the cache, or from the
+ * CA under the cache lock "account+ID" (other threads wait; another process is
+ * waited for up to 30 s, then BUSY). The terms are agreed to only as configured: otherwise
+ * OPERATOR with the words of what to write, and nothing is sent. An account that exists is
+ * used on when the CA's terms change to ones not listed (with a warning), as long as any
+ * are. A changed contact is updated at the CA; failing to do so is logged and no error.
+ */
+apr_status_t acme_account_ensure(acme_account_t *account, base_error_t *err);
+
+/** The CA said that it does not know this account: forget its URL (not its key),
+ * so that ensure() registers again. @param url the one that was refused */
+void acme_account_forget(acme_account_t *account, const char *url);
+
+/** The account URL, copied to the pool; NULL before ensure(). */
+const char *acme_account_url(acme_account_t *account, apr_pool_t *pool);
+
+/** The client it belongs to. */
+acme_client_t *acme_account_client(acme_account_t *account);
+
+/** token "." thumbprint (RFC 8555 section 8.1), in the pool; NULL before ensure(). */
+const char *acme_account_key_authorization(acme_account_t *account, const char *token,
+                                           apr_pool_t *pool);
+
+/** acme_client_post() signed by the account; key and kid of the request are filled
+ * in here. On accountDoesNotExist the account is forgotten. */
+apr_status_t acme_account_post(acme_account_t *account, acme_client_request_t *request,
+                               acme_client_answer_t *answer, apr_pool_t *pool,
+                               base_error_t *err);
+
+#endif

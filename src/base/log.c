@@ -1,0 +1,69 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <time.h>
+
+#include "base/error.h"
+
+#define SCRATCH_SIZE (BASE_LOG_LINE_MAX + 4)    /* see the same in error.c */
+#define NEAR_SECONDS (20LL * 3600)              /* a time of day alone is unmistakable */
+
+static base_log_fn *receiver;
+static void *receiver_baton;
+
+void base_log_set(base_log_fn *fn, void *baton)
+{
+    receiver = fn;
+    receiver_baton = baton;
+}
+
+void base_log(int level, const char *id, const char *name, const char *fmt, ...)
+{
+    char scratch[SCRATCH_SIZE];
+    char line[BASE_LOG_LINE_MAX];
+    va_list args;
+    int used;
+
+    if (!receiver)
+        return;
+    used = name ? snprintf(scratch, sizeof(scratch), "%s: autocert: %s: ", id, name)
+                : snprintf(scratch, sizeof(scratch), "%s: autocert: ", id);
+    if (used < 0)
+        return;
+    if ((size_t)used < sizeof(scratch)) {
+        va_start(args, fmt);
+        if (vsnprintf(scratch + used, sizeof(scratch) - (size_t)used, fmt, args) < 0)
+            scratch[used] = '\0';
+        va_end(args);
+    }
+    /* Names and texts come from strangers: one call must stay one line. */
+    base_error_copy_text(line, sizeof(line), scratch);
+    receiver(receiver_baton, level, line);
+}
+
+static void print_time(char *buf, size_t size, const char *format, long long unix_seconds)
+{
+    time_t seconds = (time_t)unix_seconds;
+    struct tm tm;
+
+    if (!gmtime_r(&seconds, &tm) || strftime(buf, size, format, &tm) == 0)
+        snprintf(buf, size, "unknown");
+}
+
+const char *base_log_date(char buf[16], long long unix_seconds)
+{
+    print_time(buf, 16, "%Y-%m-%d", unix_seconds);
+    return buf;
+}
+
+const char *base_log_moment(char buf[32], long long unix_seconds, long long now_seconds)
+{
+    long long distance;
+    int near = !__builtin_sub_overflow(unix_seconds, now_seconds, &distance)
+               && distance <= NEAR_SECONDS && distance >= -NEAR_SECONDS;
+
+    print_time(buf, 32, near ? "%H:%M" : "%Y-%m-%d %H:%M UTC", unix_seconds);
+    return buf;
+}

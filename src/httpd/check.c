@@ -1,0 +1,436 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#include "httpd/check.h"
+
+#include <stdarg.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <ap_listen.h>
+#include <ap_provider.h>
+#include <apr_lib.h>
+#include <apr_strings.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <unixd.h>
+
+#include "base/hostname.h"
+#include "challenge/challenge.h"
+#include "challenge/http01.h"
+#include "challenge/tlsalpn01.h"
+#include "httpd/config.h"
+
+APLOG_USE_MODULE(autocert);
+
+/** One run of the check. */
+typedef struct check_t {
+    apr_pool_t *pconf;
+    apr_pool_t *ptemp;
+    server_rec *main_server;
+    httpd_config_global_t *global;
+    int errors;
+} check_t;
+
+/* --- Messages ---------------------------------------------------------------- */
+
+static void say(check_t *check, int level, const httpd_config_place_t *place, const char *name,
+                const char *fmt, va_list args)
+{
+    const char *text = apr_pvsprintf(check->ptemp, fmt, args), *where = "", *prefix = "";
+
+    if (place != NULL && place->file != NULL)
+        where = apr_psprintf(check->ptemp, "%s:%d: ", place->file, place->line);
+    if (name != NULL)
+        prefix = apr_pstrcat(check->ptemp, name, ": ", NULL);
+    ap_log_error(APLOG_MARK, level | APLOG_STARTUP, 0, check->main_server, "%s: autocert: %s%s%s",
+                 level == APLOG_ERR ? "AC0010" : "AC0020", prefix, where, text);
+}
+
+static void fail(check_t *check, const httpd_config_place_t *place, const char *name,
+                 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+static void fail(check_t *check, const httpd_config_place_t *place, const char *name,
+                 const char *fmt, ...)
+{
+    va_list args;
+
+    check->errors++;
+    va_start(args, fmt);
+    say(check, APLOG_ERR, place, name, fmt, args);
+    va_end(args);
+}
+
+static void warn(check_t *check, const httpd_config_place_t *place, const char *name,
+                 const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+static void warn(check_t *check, const httpd_config_place_t *place, const char *name,
+                 const char *fmt, ...)
+{
+    va_list args;
+
+    va_start(args, fmt);
+    say(check, APLOG_WARNING, place, name, fmt, args);
+    va_end(args);
+}
+
+/* --- Which vhosts are managed --------------------------------------------------- */
+
+/* The node of a vhost in the configuration tree: its own lines follow it. Macros give each
+ * use a file name of its own, so file and line are enough. */
+static const ap_directive_t *find_vhost_node(const ap_directive_t *node, const server_rec *s)
+{
+    for (; node != NULL; node = node->next)
+        if (strcasecmp(node->directive, "<VirtualHost") == 0 && s->defn_name != NULL
+            && node->line_num == (int)s->defn_line_number && strcmp(node->filename, s->defn_name) == 0)
+            return node;
+    return NULL;
+}
+
+static const ap_directive_t *find_line(const ap_directive_t *node, const char *name)
+{
+    while (node != NULL && strcasecmp(node->directive, name) != 0)
+        node = node->next;
+    return node;
+}
+
+static int has_line(const server_rec *s, const char *name)
+{
+    const ap_directive_t *node = find_vhost_node(ap_conftree, s);
+
+    return (node != NULL && find_line(node->first_child, name) != NULL)
+           || find_line(ap_conftree, name) != NULL;
+}
+
+/* Is the port of the vhost opened by a Listen line for https? */
+static int listens_https(const server_rec *s)
+{
+    const ap_listen_rec *lr;
+    const server_addr_rec *addr;
+
+    for (addr = s->addrs; addr != NULL; addr = addr->next)
+        for (lr = ap_listeners; lr != NULL; lr = lr->next)
+            if (lr->bind_addr->port == addr->host_port && lr->protocol != NULL
+                && strcasecmp(lr->protocol, "https") == 0)
+                return 1;
+    return 0;
+}
+
+/* A vhost with TLS and without a certificate of its own, inherited ones included. */
+static int is_bare_tls(const server_rec *s)
+{
+    const ap_directive_t *node = find_vhost_node(ap_conftree, s), *engine;
+
+    if (has_line(s, "SSLCertificateFile"))
+        return 0;
+    engine = node ? find_line(node->first_child, "SSLEngine") : NULL;
+    if (engine == NULL)
+        engine = find_line(ap_conftree, "SSLEngine");
+    return engine ? strcasecmp(engine->args, "on") == 0 : listens_https(s);
+}
+
+static int is_managed(const server_rec *s, const httpd_config_t *config)
+{
+    if (!s->is_virtual || config->engine == HTTPD_CONFIG_OFF)
+        return 0;
+    if (config->listed || config->engine == HTTPD_CONFIG_ON)
+        return 1;
+    return config->base_engine == HTTPD_CONFIG_ON && is_bare_tls(s);
+}
+
+static httpd_config_place_t place_of(const server_rec *s, const httpd_config_t *config)
+{
+    httpd_config_place_t place = config->place;
+
+    if (place.file == NULL) {
+        place.file = s->defn_name;
+        place.line = (int)s->defn_line_number;
+    }
+    return place;
+}
+
+/* --- The names of a vhost --------------------------------------------------------- */
+
+/* Why a name that is spelled right can still have no certificate; NULL when it can. */
+static const char *find_obstacle(check_t *check, const char *name)
+{
+    const char *suffix;
+
+    if (strncmp(name, "*.", 2) == 0)
+        return "is a wildcard, which needs a DNS challenge: write the host names one by one";
+    suffix = check->global->ca_is_public ? base_hostname_special_use(name) : NULL;
+    if (suffix != NULL)
+        return apr_psprintf(check->ptemp, "is under \"%s\", for which no public CA issues: write a "
+                            "public name, or name a private CA with AutocertCA", suffix);
+    return NULL;
+}
+
+static void add_name(httpd_config_t *config, const char *name)
+{
+    int i;
+
+    for (i = 0; i < config->names->nelts; i++)
+        if (strcmp(APR_ARRAY_IDX(config->names, i, const char *), name) == 0)
+            return;
+    APR_ARRAY_PUSH(config->names, const char *) = name;
+}
+
+/* A name that stands in ServerName or ServerAlias, not in AutocertDomain: skipped when it cannot be. */
+static void add_server_name(check_t *check, const httpd_config_place_t *place, httpd_config_t *config,
+                            const char *directive, const char *written)
+{
+    const char *name, *reason = strpbrk(written, "*?") ? "is a pattern" : NULL;
+
+    if (reason == NULL)
+        reason = base_hostname_from_config(&name, written, check->pconf);
+    if (reason == NULL)
+        reason = find_obstacle(check, name);
+    if (reason != NULL)
+        warn(check, place, NULL, "%s \"%s\" %s; it is skipped and gets no certificate", directive,
+             written, reason);
+    else
+        add_name(config, name);
+}
+
+static void add_aliases(check_t *check, const httpd_config_place_t *place, httpd_config_t *config,
+                        const apr_array_header_t *aliases)
+{
+    int i;
+
+    for (i = 0; aliases != NULL && i < aliases->nelts; i++)
+        add_server_name(check, place, config, "ServerAlias", APR_ARRAY_IDX(aliases, i, const char *));
+}
+
+static void collect_names(check_t *check, server_rec *s, httpd_config_t *config,
+                          const httpd_config_place_t *place)
+{
+    int i;
+
+    for (i = 0; i < config->domains->nelts; i++) {
+        const char *name = APR_ARRAY_IDX(config->domains, i, const char *);
+        const char *obstacle = find_obstacle(check, name);
+
+        if (obstacle != NULL)
+            fail(check, place, NULL, "AutocertDomain: \"%s\" %s", name, obstacle);
+        else
+            add_name(config, name);
+    }
+    if (config->domains->nelts > 0)
+        return;
+    if (s->server_hostname != NULL && find_vhost_node(ap_conftree, s) != NULL
+        && find_line(find_vhost_node(ap_conftree, s)->first_child, "ServerName") != NULL)
+        add_server_name(check, place, config, "ServerName", s->server_hostname);
+    add_aliases(check, place, config, s->names);
+    add_aliases(check, place, config, s->wild_names);
+    if (config->names->nelts == 0 && config->listed)
+        fail(check, place, NULL, "AutocertDomain names no host, and the vhost has no ServerName or "
+             "ServerAlias that can have a certificate: write \"AutocertDomain www.example.org\"");
+}
+
+/* --- Judging one managed vhost ------------------------------------------------------ */
+
+static void fill_settings(check_t *check, httpd_config_t *config)
+{
+    static const char *const defaults[] = { CHALLENGE_TLSALPN01_TYPE, CHALLENGE_HTTP01_TYPE };
+    manager_policy_settings_t *settings = &config->settings;
+
+    if (config->challenges == NULL) {
+        size_t i;
+
+        config->challenges = apr_array_make(check->pconf, 2, sizeof(const challenge_kind_t *));
+        for (i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
+            APR_ARRAY_PUSH(config->challenges, const challenge_kind_t *) = challenge_find(defaults[i]);
+    }
+    settings->challenges = config->challenges;
+    settings->key_type = config->key_type < 0 ? CRYPTO_KEY_P256 : (crypto_key_type_t)config->key_type;
+    settings->extensions = config->extensions;
+    settings->renewal = config->renewal;
+}
+
+static void check_ports(check_t *check, const server_rec *s, const httpd_config_place_t *place)
+{
+    const server_addr_rec *addr;
+
+    for (addr = s->addrs; addr != NULL; addr = addr->next)
+        if (addr->host_port == 80 || addr->host_port == 0)
+            fail(check, place, NULL, "AutocertEngine: this vhost %s: move it to <VirtualHost *:443>, or "
+                 "write \"AutocertEngine off\" in it",
+                 addr->host_port == 80 ? "is for port 80" : "names no port");
+}
+
+static int is_word_of(const char *args, const char *name, apr_pool_t *pool)
+{
+    while (*args != '\0')
+        if (strcasecmp(ap_getword_conf(pool, &args), name) == 0)
+            return 1;
+    return 0;
+}
+
+/* mod_md manages a vhost when any of its names is in any MDomain. */
+static void check_mod_md(check_t *check, const server_rec *s, const httpd_config_t *config,
+                         const httpd_config_place_t *place)
+{
+    static const char *const directives[] = { "MDomain", "<MDomain", "<MDomainSet" };
+    const ap_directive_t *nodes[2] = { ap_conftree, NULL }, *vhost = find_vhost_node(ap_conftree, s);
+    size_t n, d;
+    int i;
+
+    if (ap_find_linked_module("mod_md.c") == NULL)
+        return;
+    nodes[1] = vhost ? vhost->first_child : NULL;
+    for (n = 0; n < 2; n++)
+        for (d = 0; d < sizeof(directives) / sizeof(directives[0]); d++) {
+            const ap_directive_t *node = nodes[n];
+
+            for (; (node = find_line(node, directives[d])) != NULL; node = node->next) {
+                const char *args = apr_pstrndup(check->ptemp, node->args, strcspn(node->args, ">"));
+
+                for (i = 0; i < config->names->nelts; i++) {
+                    const char *name = APR_ARRAY_IDX(config->names, i, const char *);
+
+                    if (!is_word_of(args, name, check->ptemp))
+                        continue;
+                    fail(check, place, name, "mod_md manages it too (%s:%d): remove it from MDomain, or "
+                         "write \"AutocertEngine off\" in the vhost", node->filename, node->line_num);
+                    return;
+                }
+            }
+        }
+}
+
+static void add_to_policy(check_t *check, const server_rec *s, httpd_config_t *config,
+                          const httpd_config_place_t *place)
+{
+    int i;
+
+    for (i = 0; i < config->names->nelts; i++) {
+        const char *name = APR_ARRAY_IDX(config->names, i, const char *);
+        const manager_policy_name_t *known = manager_policy_find(check->global->policy, name);
+        int alias = s->server_hostname == NULL || strcasecmp(s->server_hostname, name) != 0;
+
+        if (known != NULL && !manager_policy_settings_equal(known->settings, &config->settings))
+            fail(check, place, name, "it stands in two vhosts with different AutocertChallenges, "
+                 "AutocertKeyTypes, AutocertCSRExtension or AutocertRenewBefore: write the same in both, "
+                 "or name it in one only");
+        manager_policy_add(check->global->policy, name, &config->settings, alias);
+    }
+}
+
+static void check_vhost(check_t *check, server_rec *s)
+{
+    httpd_config_t *config = httpd_config_of(s);
+    httpd_config_place_t place = place_of(s, config);
+
+    config->managed = is_managed(s, config);
+    if (!config->managed)
+        return;
+    check_ports(check, s, &place);
+    collect_names(check, s, config, &place);
+    if (config->names->nelts == 0) {
+        config->managed = 0;
+        return;
+    }
+    fill_settings(check, config);
+    check_mod_md(check, s, config, &place);
+    add_to_policy(check, s, config, &place);
+    check->global->vhosts++;
+}
+
+/* After all names are known. */
+static void check_default_host(check_t *check, const server_rec *s)
+{
+    httpd_config_t *config = httpd_config_of(s);
+
+    if (!config->managed)
+        return;
+    config->no_sni = config->default_host;
+    if (config->no_sni == NULL)
+        config->no_sni = APR_ARRAY_IDX(config->names, 0, const char *);
+    else if (strcmp(config->no_sni, "none") == 0)
+        config->no_sni = NULL;
+    else if (manager_policy_find(check->global->policy, config->no_sni) == NULL)
+        fail(check, &config->default_host_place, NULL, "AutocertDefaultHost: no AutocertDomain lists "
+             "\"%s\": write one of its names, or \"none\"", config->no_sni);
+}
+
+/* --- The server as a whole ------------------------------------------------------------ */
+
+static void check_modules(check_t *check)
+{
+    if (ap_find_linked_module("mod_watchdog.c") == NULL)
+        fail(check, NULL, NULL, "mod_watchdog is missing: write "
+             "\"LoadModule watchdog_module modules/mod_watchdog.so\"");
+}
+
+static void check_terms(check_t *check)
+{
+    if (!check->global->tos_set)
+        warn(check, NULL, NULL, "AutocertAcceptTOS is not set: nothing is ordered from a CA with terms of "
+             "service; read them and write \"AutocertAcceptTOS on\"");
+}
+
+static int listens_on(apr_port_t port)
+{
+    const ap_listen_rec *lr;
+
+    for (lr = ap_listeners; lr != NULL; lr = lr->next)
+        if (lr->bind_addr->port == port)
+            return 1;
+    return 0;
+}
+
+static void check_listeners(check_t *check)
+{
+    if (!listens_on(80) && !listens_on(443))
+        warn(check, NULL, NULL, "nothing listens on port 80 or 443, where a CA looks for the answers to "
+             "its challenges: write \"Listen 443\" and \"Listen 80\", unless these ports are mapped to "
+             "this server's");
+}
+
+static void check_cache(check_t *check)
+{
+    httpd_config_global_t *global = check->global;
+    autocert_cache_user_t user;
+    const char *warning = NULL, *err;
+
+    global->cache_provider = ap_lookup_provider(AUTOCERT_CACHE_PROVIDER_GROUP, global->cache_kind,
+                                                AUTOCERT_CACHE_PROVIDER_VERSION);
+    if (global->cache_provider == NULL) {
+        fail(check, &global->cache_place, NULL, "AutocertCache: kind \"%s\" is unknown: write \"dir:PATH\", "
+             "or load the module that brings it", global->cache_kind);
+        return;
+    }
+    user.uid = ap_unixd_config.user_id;
+    user.gid = ap_unixd_config.group_id;
+    user.is_root = geteuid() == 0;
+    err = global->cache_provider->check(global->cache_argument, &user, &warning, check->ptemp);
+    if (err != NULL)
+        fail(check, &global->cache_place, NULL, "AutocertCache: %s", err);
+    else if (warning != NULL)
+        warn(check, &global->cache_place, NULL, "AutocertCache: %s", warning);
+}
+
+int httpd_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
+                       server_rec *main_server)
+{
+    check_t check;
+    server_rec *s;
+
+    (void)plog;
+    memset(&check, 0, sizeof(check));
+    check.pconf = pconf;
+    check.ptemp = ptemp;
+    check.main_server = main_server;
+    check.global = httpd_config_global();
+    if (check.global->ca.email == NULL)
+        check.global->ca.email = check.global->email;
+    for (s = main_server; s != NULL; s = s->next)
+        check_vhost(&check, s);
+    for (s = main_server; s != NULL; s = s->next)
+        check_default_host(&check, s);
+    if (check.global->vhosts == 0)
+        return check.errors ? HTTP_INTERNAL_SERVER_ERROR : OK;
+    check_modules(&check);
+    check_cache(&check);
+    check_terms(&check);
+    check_listeners(&check);
+    return check.errors ? HTTP_INTERNAL_SERVER_ERROR : OK;
+}

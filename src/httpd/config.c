@@ -1,0 +1,99 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#include "httpd/config.h"
+
+#include <apr_strings.h>
+
+#include "cache/dir.h"
+
+#ifndef AUTOCERT_CACHE_DIR
+#define AUTOCERT_CACHE_DIR "/var/lib/apache2/autocert"
+#endif
+
+#define MEMORY_DEFAULT (128 * 1024 * 1024)
+
+/* The module is loaded anew for each configuration, so this always belongs to the current one. */
+static httpd_config_global_t *current;
+
+void httpd_config_begin(apr_pool_t *pconf)
+{
+    current = apr_pcalloc(pconf, sizeof(*current));
+    current->ca.name = "letsencrypt";
+    current->ca.id = "letsencrypt";
+    current->ca.directory_url = "https://acme-v02.api.letsencrypt.org/directory";
+    current->ca.first = 1;
+    current->ca.tos_urls = apr_array_make(pconf, 2, sizeof(const char *));
+    current->rate.orders = 280;
+    current->rate.period = apr_time_from_sec(3 * 3600);
+    current->ca_is_public = 1;
+    current->cache_kind = CACHE_DIR_KIND;
+    current->cache_argument = AUTOCERT_CACHE_DIR;
+    current->cache_provider = &cache_dir_provider;
+    current->memory = MEMORY_DEFAULT;
+    current->policy = manager_policy_create(pconf);
+}
+
+httpd_config_global_t *httpd_config_global(void)
+{
+    return current;
+}
+
+httpd_config_t *httpd_config_of(const server_rec *s)
+{
+    return ap_get_module_config(s->module_config, &autocert_module);
+}
+
+void *httpd_config_create(apr_pool_t *pool, server_rec *s)
+{
+    httpd_config_t *config = apr_pcalloc(pool, sizeof(*config));
+
+    (void)s;
+    config->engine = config->base_engine = HTTPD_CONFIG_UNSET;
+    config->domains = apr_array_make(pool, 2, sizeof(const char *));
+    config->names = apr_array_make(pool, 2, sizeof(const char *));
+    config->key_type = -1;
+    config->redirect = HTTPD_CONFIG_REDIRECT_UNSET;
+    config->fallback = HTTPD_CONFIG_FALLBACK_UNSET;
+    return config;
+}
+
+void *httpd_config_merge(apr_pool_t *pool, void *base_config, void *add_config)
+{
+    const httpd_config_t *base = base_config, *add = add_config;
+    httpd_config_t *config = apr_pmemdup(pool, add, sizeof(*add));
+
+    /* Which names stand here, and whether, is never inherited. */
+    config->base_engine = base->engine;
+    if (config->challenges == NULL)
+        config->challenges = base->challenges;
+    if (config->key_type < 0)
+        config->key_type = base->key_type;
+    if (config->extensions == NULL)
+        config->extensions = base->extensions;
+    if (!config->renewal_set) {
+        config->renewal = base->renewal;
+        config->renewal_set = base->renewal_set;
+    }
+    if (config->redirect == HTTPD_CONFIG_REDIRECT_UNSET)
+        config->redirect = base->redirect;
+    if (config->fallback == HTTPD_CONFIG_FALLBACK_UNSET)
+        config->fallback = base->fallback;
+    if (config->default_host == NULL) {
+        config->default_host = base->default_host;
+        config->default_host_place = base->default_host_place;
+    }
+    return config;
+}
+
+httpd_config_redirect_t httpd_config_redirect(const server_rec *s)
+{
+    httpd_config_redirect_t redirect = httpd_config_of(s)->redirect;
+
+    return redirect == HTTPD_CONFIG_REDIRECT_UNSET ? HTTPD_CONFIG_REDIRECT_OFF : redirect;
+}
+
+httpd_config_fallback_t httpd_config_fallback(const server_rec *s)
+{
+    httpd_config_fallback_t fallback = httpd_config_of(s)->fallback;
+
+    return fallback == HTTPD_CONFIG_FALLBACK_UNSET ? HTTPD_CONFIG_FALLBACK_ALERT : fallback;
+}

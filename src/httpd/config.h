@@ -1,0 +1,105 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+/**
+ * @file httpd/config.h
+ * What the configuration says. Written while httpd reads its configuration and in
+ * check_config (one thread, the parent), read only ever after. Everything lives in pconf.
+ */
+#ifndef HTTPD_CONFIG_H
+#define HTTPD_CONFIG_H
+
+#include <httpd.h>
+#include <http_config.h>
+
+#include "acme/client.h"
+#include "manager/budget.h"
+#include "manager/policy.h"
+#include "mod_autocert.h"
+
+extern module AP_MODULE_DECLARE_DATA autocert_module;
+
+/** A switch that may not have been set. */
+typedef enum { HTTPD_CONFIG_UNSET = -1, HTTPD_CONFIG_OFF, HTTPD_CONFIG_ON } httpd_config_flag_t;
+
+typedef enum {
+    HTTPD_CONFIG_REDIRECT_UNSET = -1,
+    HTTPD_CONFIG_REDIRECT_OFF,
+    HTTPD_CONFIG_REDIRECT_TEMPORARY,
+    HTTPD_CONFIG_REDIRECT_PERMANENT
+} httpd_config_redirect_t;
+
+typedef enum {
+    HTTPD_CONFIG_FALLBACK_UNSET = -1,
+    HTTPD_CONFIG_FALLBACK_ALERT,
+    HTTPD_CONFIG_FALLBACK_PLACEHOLDER
+} httpd_config_fallback_t;
+
+/** Where a line stands, for messages. */
+typedef struct httpd_config_place_t {
+    const char *file;
+    int line;
+} httpd_config_place_t;
+
+/** One server record's part. */
+typedef struct httpd_config_t {
+    /* as written in this server */
+    httpd_config_flag_t engine;
+    httpd_config_flag_t base_engine;    /* of the main server, known after the merge */
+    int listed;                         /* AutocertDomain stands here, with or without names */
+    httpd_config_place_t place;         /* of the first AutocertDomain */
+    apr_array_header_t *domains;        /* const char *, A-labels or "*.A-label" */
+    apr_array_header_t *challenges;     /* const challenge_kind_t *, NULL: unset */
+    int key_type;                       /* crypto_key_type_t, -1: unset */
+    apr_array_header_t *extensions;     /* crypto_csr_extension_t, NULL: unset */
+    manager_policy_renewal_t renewal;
+    int renewal_set;
+    httpd_config_redirect_t redirect;
+    httpd_config_fallback_t fallback;
+    const char *default_host;           /* A-label, "none", NULL: unset */
+    httpd_config_place_t default_host_place;
+    /* found out by check_config */
+    int managed;
+    apr_array_header_t *names;          /* const char *, the names of this vhost with a certificate */
+    manager_policy_settings_t settings;
+    const char *no_sni;                 /* name for clients without SNI, NULL: none */
+    /* found out by mod_ssl's hooks */
+    int has_placeholder;                /* no certificate files of its own */
+} httpd_config_t;
+
+/** What there is once for the whole server. */
+typedef struct httpd_config_global_t {
+    acme_client_config_t ca;
+    const char *account_file;           /* NULL: the key is kept in the cache */
+    manager_budget_rate_t rate;
+    int test;
+    int ca_is_public;                   /* one of the built-in names */
+    httpd_config_place_t ca_place;      /* line 0: no AutocertCA line */
+    const char *email;
+    int tos_set;
+    const char *cache_kind;
+    const char *cache_argument;
+    const autocert_cache_provider_t *cache_provider;    /* NULL when the kind is unknown */
+    httpd_config_place_t cache_place;
+    apr_size_t memory;                  /* bytes */
+    manager_policy_t *policy;           /* made by check_config */
+    int vhosts;                         /* managed ones */
+    apr_port_t listener_port;           /* of AutocertListener, 0 without one */
+} httpd_config_global_t;
+
+/** Begin a new configuration: all defaults. pre_config. */
+void httpd_config_begin(apr_pool_t *pconf);
+
+/** The global part; valid from pre_config on. */
+httpd_config_global_t *httpd_config_global(void);
+
+/** A server's part. */
+httpd_config_t *httpd_config_of(const server_rec *s);
+
+/** create_server_config and merge_server_config of the module record. */
+void *httpd_config_create(apr_pool_t *pool, server_rec *s);
+void *httpd_config_merge(apr_pool_t *pool, void *base, void *add);
+
+/** Settings with the defaults put in. */
+httpd_config_redirect_t httpd_config_redirect(const server_rec *s);
+httpd_config_fallback_t httpd_config_fallback(const server_rec *s);
+
+#endif

@@ -1,0 +1,681 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#include "httpd/directives.h"
+
+#include <string.h>
+
+#include <ap_mpm.h>
+#include <ap_listen.h>
+#include <apr_file_info.h>
+#include <apr_lib.h>
+#include <apr_network_io.h>
+#include <apr_sha1.h>
+#include <apr_strings.h>
+#include <http_core.h>
+
+#include "acme/http.h"
+#include "base/hostname.h"
+#include "cache/dir.h"
+#include "challenge/challenge.h"
+#include "crypto/csr.h"
+#include "httpd/config.h"
+#include "httpd/values.h"
+
+#define HTTPS_PORT 443
+#define NO_MOD_SSL "needs mod_ssl: run \"a2enmod ssl\", or write " \
+                   "\"LoadModule ssl_module modules/mod_ssl.so\""
+
+static const char *check_global(cmd_parms *cmd)
+{
+    return ap_check_cmd_context(cmd, GLOBAL_ONLY);
+}
+
+static const char *check_server(cmd_parms *cmd)
+{
+    return ap_check_cmd_context(cmd, NOT_IN_DIR_CONTEXT);
+}
+
+static void note_place(httpd_config_place_t *place, const cmd_parms *cmd)
+{
+    place->file = cmd->directive->filename;
+    place->line = cmd->directive->line_num;
+}
+
+/* "AutocertX VALUE: reason" */
+static const char *refuse(const cmd_parms *cmd, const char *reason)
+{
+    return reason ? apr_pstrcat(cmd->pool, cmd->cmd->name, ": ", reason, NULL) : NULL;
+}
+
+/* --- Directives that stand for other directives ------------------------------ */
+
+static const ap_directive_t *siblings(const cmd_parms *cmd)
+{
+    const ap_directive_t *parent = cmd->directive->parent;
+
+    return parent ? parent->first_child : ap_conftree;
+}
+
+static const ap_directive_t *find_directive(const ap_directive_t *node, const char *name)
+{
+    while (node != NULL && strcasecmp(node->directive, name) != 0)
+        node = node->next;
+    return node;
+}
+
+/* Run a directive as if it stood where cmd's does. On a copy: the walk overwrites
+ * cmd->directive. */
+static const char *walk(const cmd_parms *cmd, const char *name, const char *args)
+{
+    ap_directive_t *node = apr_pcalloc(cmd->pool, sizeof(*node));
+    cmd_parms copy = *cmd;
+
+    node->directive = name;
+    node->args = args;
+    node->filename = cmd->directive->filename;
+    node->line_num = cmd->directive->line_num;
+    node->parent = cmd->directive->parent;
+    return ap_walk_config(node, &copy, cmd->server->lookup_defaults);
+}
+
+/* --- Engine and names ---------------------------------------------------------- */
+
+static const char *set_engine(cmd_parms *cmd, void *dir, int on)
+{
+    const char *err = check_server(cmd);
+
+    (void)dir;
+    if (err == NULL && on && ap_find_linked_module("mod_ssl.c") == NULL)
+        return refuse(cmd, NO_MOD_SSL);
+    if (err == NULL)
+        httpd_config_of(cmd->server)->engine = on ? HTTPD_CONFIG_ON : HTTPD_CONFIG_OFF;
+    return err;
+}
+
+/* A vhost for plain HTTP must not begin to speak TLS. */
+static const char *check_port(const cmd_parms *cmd)
+{
+    const server_addr_rec *addr;
+
+    for (addr = cmd->server->addrs; addr != NULL; addr = addr->next) {
+        if (addr->host_port == 80)
+            return refuse(cmd, "belongs in <VirtualHost *:443>: this one is for port 80, and http-01 "
+                          "needs no line on port 80");
+        if (addr->host_port == 0)
+            return refuse(cmd, "belongs in <VirtualHost *:443>: this one names no port");
+    }
+    return NULL;
+}
+
+/* One name as written, "*.name" included, in its A-label form. */
+static const char *read_name(const cmd_parms *cmd, const char *text, const char **name)
+{
+    int wildcard = strncmp(text, "*.", 2) == 0;
+    const char *reason = base_hostname_from_config(name, wildcard ? text + 2 : text, cmd->pool);
+
+    if (reason != NULL)
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" %s: write a full host name, for example "
+                                        "\"www.example.org\"", text, reason));
+    if (wildcard)
+        *name = apr_pstrcat(cmd->pool, "*.", *name, NULL);
+    return NULL;
+}
+
+static int contains(const apr_array_header_t *names, const char *name)
+{
+    int i;
+
+    for (i = 0; i < names->nelts; i++)
+        if (strcasecmp(APR_ARRAY_IDX(names, i, const char *), name) == 0)
+            return 1;
+    return 0;
+}
+
+/* Make the vhost answer to a name: ServerName when it has none, else ServerAlias. */
+static const char *add_server_name(const cmd_parms *cmd, const char *name)
+{
+    const server_rec *s = cmd->server;
+    const ap_directive_t *written = find_directive(siblings(cmd), "ServerName");
+
+    if (s->server_hostname == NULL && written == NULL)
+        return walk(cmd, "ServerName", name);
+    if (s->server_hostname != NULL && strcasecmp(s->server_hostname, name) == 0)
+        return NULL;
+    if ((s->names && contains(s->names, name)) || (s->wild_names && contains(s->wild_names, name)))
+        return NULL;
+    return walk(cmd, "ServerAlias", name);
+}
+
+static const char *set_domain(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    httpd_config_t *config = httpd_config_of(cmd->server);
+    const char *err = check_server(cmd), *name;
+    int i;
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    if (!cmd->server->is_virtual)
+        return refuse(cmd, "belongs in <VirtualHost *:443>; for a server without virtual hosts "
+                      "write \"AutocertListener NAME\" instead");
+    if (ap_find_linked_module("mod_ssl.c") == NULL)
+        return refuse(cmd, NO_MOD_SSL);
+    if ((err = check_port(cmd)) != NULL)
+        return err;
+    if (!config->listed)
+        note_place(&config->place, cmd);
+    config->listed = 1;
+    for (i = 0; i < argc; i++) {
+        if ((err = read_name(cmd, argv[i], &name)) != NULL
+            || (err = add_server_name(cmd, name)) != NULL)
+            return err;
+        if (!contains(config->domains, name))
+            APR_ARRAY_PUSH(config->domains, const char *) = name;
+    }
+    if (find_directive(siblings(cmd), "SSLEngine") == NULL)
+        return walk(cmd, "SSLEngine", "on");
+    return NULL;
+}
+
+/* --- AutocertListener ------------------------------------------------------------ */
+
+/* Does a Listen line of the tree, before or after this one, open the port? */
+static int listens_on(const ap_directive_t *node, apr_port_t port, apr_pool_t *pool)
+{
+    for (; (node = find_directive(node, "Listen")) != NULL; node = node->next) {
+        const char *args = node->args;
+        char *host, *scope, *word = ap_getword_conf(pool, &args);
+        apr_port_t found = 0;
+
+        if (apr_parse_addr_port(&host, &scope, &found, word, pool) == APR_SUCCESS && found == port)
+            return 1;
+    }
+    return 0;
+}
+
+static const char *check_no_vhost(const cmd_parms *cmd, apr_port_t port)
+{
+    const ap_directive_t *node = ap_conftree;
+    apr_pool_t *pool = cmd->pool;
+
+    for (; (node = find_directive(node, "<VirtualHost")) != NULL; node = node->next) {
+        const char *args = apr_pstrndup(pool, node->args, strcspn(node->args, ">"));
+
+        while (*args != '\0') {
+            char *host, *scope, *word = ap_getword_conf(pool, &args);
+            apr_port_t found = 0;
+
+            if (apr_parse_addr_port(&host, &scope, &found, word, pool) == APR_SUCCESS && found == port)
+                return refuse(cmd, apr_psprintf(pool, "a <VirtualHost> for port %d stands at %s:%d: "
+                                                "write \"AutocertDomain NAME\" in it instead",
+                                                (int)port, node->filename, node->line_num));
+        }
+    }
+    return NULL;
+}
+
+static ap_directive_t *make_child(const cmd_parms *cmd, ap_directive_t *parent, const char *name,
+                                  const char *args)
+{
+    ap_directive_t *node = apr_pcalloc(cmd->pool, sizeof(*node)), **last = &parent->first_child;
+
+    node->directive = name;
+    node->args = args;
+    node->filename = cmd->directive->filename;
+    node->line_num = cmd->directive->line_num;
+    node->parent = parent;
+    while (*last != NULL)
+        last = &(*last)->next;
+    *last = node;
+    return node;
+}
+
+/* The one vhost: its names, and HTTP/2 where the server can and the administrator did not choose. */
+static const char *make_vhost(const cmd_parms *cmd, const char *address, const char *names)
+{
+    ap_directive_t *vhost = apr_pcalloc(cmd->pool, sizeof(*vhost));
+    cmd_parms copy = *cmd;
+    int threaded = 0;
+
+    vhost->directive = "<VirtualHost";
+    vhost->args = apr_pstrcat(cmd->pool, address, ">", NULL);
+    vhost->filename = cmd->directive->filename;
+    vhost->line_num = cmd->directive->line_num;
+    make_child(cmd, vhost, "AutocertDomain", names);
+    if (ap_mpm_query(AP_MPMQ_IS_THREADED, &threaded) == APR_SUCCESS
+        && threaded != AP_MPMQ_NOT_SUPPORTED && ap_find_linked_module("mod_http2.c") != NULL
+        && find_directive(ap_conftree, "Protocols") == NULL)
+        make_child(cmd, vhost, "Protocols", "h2 http/1.1");
+    return ap_walk_config(vhost, &copy, cmd->server->lookup_defaults);
+}
+
+/* "8443", "192.0.2.1:8443", "[::1]:8443": an address is told from a name by its shape. */
+static int read_address(const cmd_parms *cmd, const char *text, const char **host, apr_port_t *port)
+{
+    char *found = NULL, *scope = NULL;
+
+    if (apr_parse_addr_port(&found, &scope, port, text, cmd->pool) != APR_SUCCESS || *port == 0)
+        return 0;
+    *host = found == NULL ? "*" : strchr(found, ':') ? apr_pstrcat(cmd->pool, "[", found, "]", NULL)
+                                                   : found;
+    return 1;
+}
+
+static const char *set_listener(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    const char *err = check_global(cmd), *host = "*", *names = "";
+    apr_port_t port = HTTPS_PORT;
+    int i, first = 0;
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    if (ap_find_linked_module("mod_ssl.c") == NULL)
+        return refuse(cmd, NO_MOD_SSL);
+    if (argc > 0 && read_address(cmd, argv[0], &host, &port))
+        first = 1;
+    if (first == argc)
+        return refuse(cmd, "needs at least one name, for example \"AutocertListener www.example.org\"");
+    for (i = first; i < argc; i++) {
+        const char *name;
+
+        if ((err = read_name(cmd, argv[i], &name)) != NULL)
+            return err;
+        names = apr_pstrcat(cmd->pool, names, *names ? " " : "", name, NULL);
+    }
+    if ((err = check_no_vhost(cmd, port)) != NULL)
+        return err;
+    if (!listens_on(ap_conftree, port, cmd->pool)) {
+        const char *address = strcmp(host, "*") == 0 ? "" : apr_pstrcat(cmd->pool, host, ":", NULL);
+
+        err = walk(cmd, "Listen", apr_psprintf(cmd->pool, "%s%d https", address, (int)port));
+        if (err != NULL)
+            return err;
+    }
+    httpd_config_global()->listener_port = port;
+    return make_vhost(cmd, apr_psprintf(cmd->pool, "%s:%d", host, (int)port), names);
+}
+
+/* --- The CA ------------------------------------------------------------------------ */
+
+/* CAs that are known by name. */
+static const struct {
+    const char *name;
+    const char *directory_url;
+    int test;
+    manager_budget_rate_t rate;
+} known_cas[] = {
+    { "letsencrypt", "https://acme-v02.api.letsencrypt.org/directory", 0,
+      { 280, APR_TIME_C(3) * 3600 * APR_USEC_PER_SEC } },
+    { "letsencrypt-staging", "https://acme-staging-v02.api.letsencrypt.org/directory", 1,
+      { 1400, APR_TIME_C(3) * 3600 * APR_USEC_PER_SEC } },
+};
+
+/* A CA given by its URL: the host is its name for people; for cache keys the whole URL counts. */
+static const char *name_unknown_ca(const cmd_parms *cmd, httpd_config_global_t *global, const char *url)
+{
+    unsigned char digest[APR_SHA1_DIGESTSIZE];
+    apr_sha1_ctx_t sha1;
+    const char *host = url + strlen("https://");
+
+    if (!acme_http_url_is_usable(url))
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is neither a known CA (letsencrypt, "
+                                        "letsencrypt-staging) nor the https URL of an ACME directory",
+                                        url));
+    apr_sha1_init(&sha1);
+    apr_sha1_update(&sha1, url, (unsigned int)strlen(url));
+    apr_sha1_final(digest, &sha1);
+    global->ca.name = apr_pstrndup(cmd->pool, host, strcspn(host, "/"));
+    global->ca.id = apr_psprintf(cmd->pool, "%02x%02x%02x%02x%02x%02x%02x%02x", digest[0], digest[1],
+                                 digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]);
+    global->ca.directory_url = url;
+    global->ca_is_public = 0;
+    memset(&global->rate, 0, sizeof(global->rate));
+    return NULL;
+}
+
+static const char *check_file(const cmd_parms *cmd, const char *path, int secret)
+{
+    apr_finfo_t info;
+    apr_status_t rv = apr_stat(&info, path, APR_FINFO_TYPE | APR_FINFO_PROT, cmd->pool);
+
+    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
+        return refuse(cmd, apr_psprintf(cmd->pool, "%s does not exist: write the path of a PEM file", path));
+    if (rv != APR_SUCCESS)      /* "-t" may be run by a user who cannot look */
+        return NULL;
+    if (info.filetype != APR_REG)
+        return refuse(cmd, apr_psprintf(cmd->pool, "%s is not a file: write the path of a PEM file", path));
+    if (secret && (info.protection & (APR_FPROT_GREAD | APR_FPROT_GWRITE | APR_FPROT_WREAD
+                                      | APR_FPROT_WWRITE)))
+        return refuse(cmd, apr_psprintf(cmd->pool, "%s is a secret that others can read: "
+                                        "run \"chmod 600 %s\"", path, path));
+    return NULL;
+}
+
+static const char *set_ca_cafile(cmd_parms *cmd, const char *value)
+{
+    const char *path = ap_server_root_relative(cmd->pool, value);
+
+    httpd_config_global()->ca.cafile = path;
+    return check_file(cmd, path, 0);
+}
+
+static const char *check_email(const cmd_parms *cmd, const char *value)
+{
+    const char *at = strchr(value, '@'), *c;
+
+    for (c = value; *c != '\0'; c++)
+        if (!apr_isgraph(*c) || strchr(",?&%<>\"", *c))
+            at = NULL;
+    if (at == NULL || at == value || at[1] == '\0' || strchr(at + 1, '@'))
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is not a mail address: write for example "
+                                        "\"webmaster@example.org\"", value));
+    return NULL;
+}
+
+static const char *set_ca_email(cmd_parms *cmd, const char *value)
+{
+    httpd_config_global()->ca.email = value;
+    return check_email(cmd, value);
+}
+
+static const char *set_ca_account(cmd_parms *cmd, const char *value)
+{
+    const char *path = ap_server_root_relative(cmd->pool, value);
+
+    httpd_config_global()->account_file = path;
+    return check_file(cmd, path, 1);
+}
+
+static const char *set_ca_proxy(cmd_parms *cmd, const char *value)
+{
+    if (strcmp(value, "none") == 0)
+        value = NULL;
+    else if (strncasecmp(value, "http://", 7) != 0 && strncasecmp(value, "https://", 8) != 0
+             && strncasecmp(value, "socks5h://", 10) != 0)
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"proxy=%s\" is no proxy: write \"proxy=none\" or "
+                                        "\"proxy=http://HOST:PORT\"", value));
+    httpd_config_global()->ca.proxy = value;
+    return NULL;
+}
+
+static const char *set_ca_orders(cmd_parms *cmd, const char *value)
+{
+    return refuse(cmd, httpd_values_rate(&httpd_config_global()->rate, value, cmd->pool));
+}
+
+static const char *set_ca_test(cmd_parms *cmd, const char *value)
+{
+    if (strcasecmp(value, "on") != 0 && strcasecmp(value, "off") != 0)
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"test=%s\": write \"test=on\" or \"test=off\"", value));
+    httpd_config_global()->test = strcasecmp(value, "on") == 0;
+    return NULL;
+}
+
+static const struct {
+    const char *key;
+    const char *(*set)(cmd_parms *cmd, const char *value);
+} ca_keys[] = {
+    { "cafile", set_ca_cafile },   { "email", set_ca_email },   { "account", set_ca_account },
+    { "proxy", set_ca_proxy },     { "orders", set_ca_orders }, { "test", set_ca_test },
+};
+
+static const char *set_ca_key(cmd_parms *cmd, const char *arg)
+{
+    size_t i, n = strcspn(arg, "=");
+
+    for (i = 0; arg[n] == '=' && i < sizeof(ca_keys) / sizeof(ca_keys[0]); i++)
+        if (strlen(ca_keys[i].key) == n && strncasecmp(arg, ca_keys[i].key, n) == 0)
+            return ca_keys[i].set(cmd, arg + n + 1);
+    return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is not one of cafile=FILE, email=ADDRESS, "
+                                    "account=FILE, proxy=URL|none, orders=N/PERIOD, test=on", arg));
+}
+
+static const char *set_ca(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    httpd_config_global_t *global = httpd_config_global();
+    const char *err = check_global(cmd);
+    size_t k, known = sizeof(known_cas) / sizeof(known_cas[0]);
+    int i;
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    if (argc < 1)
+        return refuse(cmd, "needs the name of a CA or the URL of its directory, for example "
+                      "\"AutocertCA letsencrypt\"");
+    if (global->ca_place.line > 0)
+        return refuse(cmd, apr_psprintf(cmd->pool, "stands already at %s:%d: write one line",
+                                        global->ca_place.file, global->ca_place.line));
+    note_place(&global->ca_place, cmd);
+    for (k = 0; k < known && strcasecmp(argv[0], known_cas[k].name) != 0; k++)
+        ;
+    if (k < known) {
+        global->ca.name = global->ca.id = known_cas[k].name;
+        global->ca.directory_url = known_cas[k].directory_url;
+        global->rate = known_cas[k].rate;
+        global->test = known_cas[k].test;
+    }
+    else if ((err = name_unknown_ca(cmd, global, argv[0])) != NULL) {
+        return err;
+    }
+    for (i = 1; i < argc; i++)
+        if ((err = set_ca_key(cmd, argv[i])) != NULL)
+            return err;
+    return NULL;
+}
+
+static const char *set_accept_tos(cmd_parms *cmd, void *dir, const char *arg)
+{
+    httpd_config_global_t *global = httpd_config_global();
+    const char *err = check_global(cmd);
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    if (strcasecmp(arg, "off") == 0) {
+        global->ca.tos_any = global->tos_set = 0;
+    }
+    else if (strcasecmp(arg, "on") == 0) {
+        global->ca.tos_any = global->tos_set = 1;
+    }
+    else if (strchr(arg, ':') != NULL) {
+        *(const char **)apr_array_push((apr_array_header_t *)global->ca.tos_urls) = arg;
+        global->tos_set = 1;
+    }
+    else {
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\": write \"on\", \"off\", or the URL of the "
+                                        "terms of service you agree to", arg));
+    }
+    return NULL;
+}
+
+static const char *set_email(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *err = check_global(cmd);
+
+    (void)dir;
+    if (err == NULL && (err = check_email(cmd, arg)) == NULL)
+        httpd_config_global()->email = arg;
+    return err;
+}
+
+/* --- The cache and memory -------------------------------------------------------------- */
+
+static const char *set_cache(cmd_parms *cmd, void *dir, const char *arg)
+{
+    httpd_config_global_t *global = httpd_config_global();
+    const char *err = check_global(cmd), *colon = strchr(arg, ':');
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    if (colon == NULL || colon == arg || colon[1] == '\0')
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" names no kind: write \"dir:%s\"", arg,
+                                        colon ? "PATH" : arg));
+    note_place(&global->cache_place, cmd);
+    global->cache_kind = apr_pstrmemdup(cmd->pool, arg, colon - arg);
+    global->cache_argument = colon + 1;
+    if (strcmp(global->cache_kind, CACHE_DIR_KIND) == 0)
+        global->cache_argument = ap_server_root_relative(cmd->pool, colon + 1);
+    global->cache_provider = NULL;      /* other modules may register it later: looked up in check_config */
+    return NULL;
+}
+
+static const char *set_memory(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *err = check_global(cmd);
+
+    (void)dir;
+    return err ? err : refuse(cmd, httpd_values_size(&httpd_config_global()->memory, arg, cmd->pool));
+}
+
+/* --- How names get certificates ------------------------------------------------------------ */
+
+static const char *set_challenges(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    httpd_config_t *config = httpd_config_of(cmd->server);
+    const char *err = check_server(cmd);
+    int i, k;
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    if (argc == 0)
+        return refuse(cmd, apr_psprintf(cmd->pool, "needs at least one of %s", challenge_types(cmd->pool)));
+    config->challenges = apr_array_make(cmd->pool, argc, sizeof(const challenge_kind_t *));
+    for (i = 0; i < argc; i++) {
+        const challenge_kind_t *kind = challenge_find(argv[i]);
+
+        if (kind == NULL)
+            return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is unknown: write one or more of %s",
+                                            argv[i], challenge_types(cmd->pool)));
+        for (k = 0; k < config->challenges->nelts; k++)
+            if (APR_ARRAY_IDX(config->challenges, k, const challenge_kind_t *) == kind)
+                return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" stands twice: write it once", argv[i]));
+        APR_ARRAY_PUSH(config->challenges, const challenge_kind_t *) = kind;
+    }
+    return NULL;
+}
+
+static const char *set_key_types(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *err = check_server(cmd);
+    crypto_key_type_t type;
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    if (!crypto_key_type_find(&type, arg))
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is unknown: write one of p256, p384, rsa2048, "
+                                        "rsa3072, rsa4096", arg));
+    httpd_config_of(cmd->server)->key_type = (int)type;
+    return NULL;
+}
+
+static const char *add_csr_extension(cmd_parms *cmd, void *dir, const char *oid, const char *hex)
+{
+    httpd_config_t *config = httpd_config_of(cmd->server);
+    const char *err = check_server(cmd);
+    crypto_csr_extension_t extension;
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    if ((err = crypto_csr_extension_parse(&extension, oid, hex, cmd->pool)) != NULL)
+        return refuse(cmd, err);
+    if (config->extensions == NULL)
+        config->extensions = apr_array_make(cmd->pool, 1, sizeof(crypto_csr_extension_t));
+    APR_ARRAY_PUSH(config->extensions, crypto_csr_extension_t) = extension;
+    return NULL;
+}
+
+static const char *set_renew_before(cmd_parms *cmd, void *dir, const char *arg)
+{
+    httpd_config_t *config = httpd_config_of(cmd->server);
+    const char *err = check_server(cmd);
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    config->renewal_set = 1;
+    return refuse(cmd, httpd_values_renewal(&config->renewal, arg, cmd->pool));
+}
+
+/* --- How clients are answered ------------------------------------------------------------------ */
+
+static const char *set_redirect(cmd_parms *cmd, void *dir, const char *arg)
+{
+    static const char *const words[] = { "off", "temporary", "permanent" };
+    const char *err = check_server(cmd);
+    int i;
+
+    (void)dir;
+    for (i = 0; err == NULL && i < 3; i++)
+        if (strcasecmp(arg, words[i]) == 0) {
+            httpd_config_of(cmd->server)->redirect = (httpd_config_redirect_t)i;
+            return NULL;
+        }
+    return err ? err : refuse(cmd, apr_psprintf(cmd->pool, "\"%s\": write off, temporary or permanent", arg));
+}
+
+static const char *set_fallback(cmd_parms *cmd, void *dir, const char *arg)
+{
+    const char *err = check_server(cmd);
+    httpd_config_t *config = httpd_config_of(cmd->server);
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    if (strcasecmp(arg, "alert") == 0)
+        config->fallback = HTTPD_CONFIG_FALLBACK_ALERT;
+    else if (strcasecmp(arg, "placeholder") == 0)
+        config->fallback = HTTPD_CONFIG_FALLBACK_PLACEHOLDER;
+    else
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\": write alert or placeholder", arg));
+    return NULL;
+}
+
+static const char *set_default_host(cmd_parms *cmd, void *dir, const char *arg)
+{
+    httpd_config_t *config = httpd_config_of(cmd->server);
+    const char *err = check_server(cmd);
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    note_place(&config->default_host_place, cmd);
+    config->default_host = "none";
+    return strcasecmp(arg, "none") == 0 ? NULL : read_name(cmd, arg, &config->default_host);
+}
+
+const command_rec httpd_directives_table[] = {
+    AP_INIT_FLAG("AutocertEngine", set_engine, NULL, RSRC_CONF,
+                 "on: this vhost (in server config: every TLS vhost without a certificate) is "
+                 "managed; off: never"),
+    AP_INIT_TAKE_ARGV("AutocertDomain", set_domain, NULL, RSRC_CONF,
+                      "names that get a certificate; none: ServerName and every ServerAlias"),
+    AP_INIT_TAKE_ARGV("AutocertListener", set_listener, NULL, RSRC_CONF,
+                      "[[address:]port] and names of a complete HTTPS server"),
+    AP_INIT_TAKE_ARGV("AutocertCA", set_ca, NULL, RSRC_CONF,
+                      "name or directory URL of the ACME server, then key=value settings"),
+    AP_INIT_ITERATE("AutocertAcceptTOS", set_accept_tos, NULL, RSRC_CONF,
+                    "on, or the URLs of the terms of service that are agreed to"),
+    AP_INIT_TAKE1("AutocertEmail", set_email, NULL, RSRC_CONF, "contact of the ACME account"),
+    AP_INIT_TAKE1("AutocertCache", set_cache, NULL, RSRC_CONF, "kind:argument of the certificate cache"),
+    AP_INIT_TAKE1("AutocertMemory", set_memory, NULL, RSRC_CONF,
+                  "bytes for parsed certificates of all children together"),
+    AP_INIT_TAKE_ARGV("AutocertChallenges", set_challenges, NULL, RSRC_CONF,
+                      "challenge types in the order of preference"),
+    AP_INIT_TAKE1("AutocertKeyTypes", set_key_types, NULL, RSRC_CONF, "type of the certificates' keys"),
+    AP_INIT_TAKE2("AutocertCSRExtension", add_csr_extension, NULL, RSRC_CONF,
+                  "OID[,critical] and the value in hexadecimal DER"),
+    AP_INIT_TAKE1("AutocertRenewBefore", set_renew_before, NULL, RSRC_CONF,
+                  "duration before the end, or share of the lifetime, when a certificate is renewed"),
+    AP_INIT_TAKE1("AutocertRedirect", set_redirect, NULL, RSRC_CONF,
+                  "off, temporary or permanent redirect from http to https"),
+    AP_INIT_TAKE1("AutocertFallback", set_fallback, NULL, RSRC_CONF,
+                  "alert or placeholder, for a name without a certificate"),
+    AP_INIT_TAKE1("AutocertDefaultHost", set_default_host, NULL, RSRC_CONF,
+                  "name for clients without SNI, or none"),
+    { NULL, { NULL }, NULL, 0, 0, NULL }
+};

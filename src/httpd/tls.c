@@ -1,0 +1,364 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#include "httpd/tls.h"
+
+#include <string.h>
+
+#include <apr_strings.h>
+#include <http_config.h>
+#include <http_core.h>
+#include <http_log.h>
+#include <http_protocol.h>
+#include <openssl/err.h>
+#include <openssl/x509v3.h>
+
+#include "base/hostname.h"
+#include "challenge/tlsalpn01.h"
+#include "httpd/config.h"
+#include "httpd/placeholder.h"
+#include "httpd/runtime.h"
+
+APLOG_USE_MODULE(autocert);
+
+/** What we know of a connection; hangs on conn_rec. */
+typedef struct connection_t {
+    SSL *ssl;
+    int challenge_asked;        /* the ClientHello offers acme-tls/1 and nothing else */
+    int challenge_served;       /* it was given the challenge certificate: no HTTP for it */
+    int placeholder;            /* it was given the placeholder */
+    int looked_at;              /* process_connection has done its part */
+    const char *name;           /* asked for, for the page that explains the placeholder */
+} connection_t;
+
+static connection_t *get_connection(const conn_rec *c)
+{
+    return c ? ap_get_module_config(c->conn_config, &autocert_module) : NULL;
+}
+
+/* --- Start-up ----------------------------------------------------------------- */
+
+int httpd_tls_add_cert_files(server_rec *s, apr_pool_t *p, apr_array_header_t *cert_files,
+                             apr_array_header_t *key_files)
+{
+    httpd_config_t *config = httpd_config_of(s);
+    const char *path;
+
+    (void)p;
+    config->has_placeholder = 0;
+    if (!config->managed || cert_files->nelts > 0)
+        return DECLINED;
+    path = httpd_placeholder_file(s, config->names, s->process->pconf);
+    if (path == NULL)
+        return DECLINED;
+    APR_ARRAY_PUSH(cert_files, const char *) = path;
+    APR_ARRAY_PUSH(key_files, const char *) = path;
+    config->has_placeholder = 1;
+    return OK;
+}
+
+int httpd_tls_init_stapling(server_rec *s, apr_pool_t *p, X509 *cert, X509 *issuer)
+{
+    const httpd_config_t *config = httpd_config_of(s);
+
+    (void)p;
+    (void)cert;
+    (void)issuer;
+    return config->managed && config->has_placeholder ? OK : DECLINED;
+}
+
+/* Vhosts share the main server's list of protocols until they have one of their own. The
+ * name goes last: names before http/1.1 would be announced in Upgrade headers. */
+static void add_protocol(apr_pool_t *pconf, server_rec *s)
+{
+    core_server_config *core = ap_get_core_module_config(s->module_config);
+    int i;
+
+    for (i = 0; i < core->protocols->nelts; i++)
+        if (strcmp(APR_ARRAY_IDX(core->protocols, i, const char *), CHALLENGE_TLSALPN01_PROTOCOL) == 0)
+            return;
+    core->protocols = apr_array_copy(pconf, core->protocols);
+    if (core->protocols->nelts == 0)
+        APR_ARRAY_PUSH(core->protocols, const char *) = AP_PROTOCOL_HTTP1;
+    APR_ARRAY_PUSH(core->protocols, const char *) = CHALLENGE_TLSALPN01_PROTOCOL;
+}
+
+void httpd_tls_offer_protocol(apr_pool_t *pconf, server_rec *main_server)
+{
+    server_rec *s;
+
+    for (s = main_server; s != NULL; s = s->next)
+        if (httpd_config_of(s)->managed)
+            add_protocol(pconf, s);
+}
+
+/* --- Which name ----------------------------------------------------------------- */
+
+/* The managed name a client means: its SNI, or the default host without one. */
+static const manager_policy_name_t *find_name(const SSL *ssl, const server_rec *s)
+{
+    const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    const httpd_config_t *config = httpd_config_of(s);
+    char name[BASE_HOSTNAME_SIZE];
+
+    if (sni == NULL)
+        return config->no_sni ? manager_policy_find(httpd_config_global()->policy, config->no_sni) : NULL;
+    if (!base_hostname_from_client(name, sni, strlen(sni)))
+        return NULL;
+    return manager_policy_find(httpd_config_global()->policy, name);
+}
+
+/* The only callback that can send unrecognized_name; a failing certificate callback is
+ * internal_error. Runs on resumption too. */
+static int on_servername(SSL *ssl, int *alert, void *arg)
+{
+    server_rec *s = arg;
+    const httpd_config_t *config = httpd_config_of(s);
+
+    if (SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) == NULL)
+        return SSL_TLSEXT_ERR_NOACK;
+    if (config->has_placeholder && httpd_config_fallback(s) == HTTPD_CONFIG_FALLBACK_ALERT
+        && find_name(ssl, s) == NULL) {
+        *alert = SSL_AD_UNRECOGNIZED_NAME;
+        return SSL_TLSEXT_ERR_ALERT_FATAL;
+    }
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* --- Which certificate ------------------------------------------------------------ */
+
+/* Make a pair the only one. The chain is always a stack: with NULL OpenSSL would look for one in the
+ * vhost's client CAs at every handshake. */
+static int use_pair(SSL *ssl, X509 *leaf, EVP_PKEY *key, STACK_OF(X509) *chain)
+{
+    SSL_certs_clear(ssl);
+    if (SSL_use_cert_and_key(ssl, leaf, key, chain, 1) == 1)
+        return 1;
+    ERR_clear_error();
+    return 0;
+}
+
+/* The vhost's security level can refuse what others take: put the configured pair back. */
+static void restore_configured(SSL *ssl)
+{
+    SSL_CTX *ctx = SSL_get_SSL_CTX(ssl);
+    STACK_OF(X509) *chain = NULL;
+    X509 *leaf = SSL_CTX_get0_certificate(ctx);
+    EVP_PKEY *key = SSL_CTX_get0_privatekey(ctx);
+
+    SSL_CTX_get0_chain_certs(ctx, &chain);
+    if (leaf != NULL && key != NULL)
+        SSL_use_cert_and_key(ssl, leaf, key, chain, 1);
+    ERR_clear_error();
+}
+
+static int serve_managed(SSL *ssl, const manager_policy_name_t *name, server_rec *s, apr_time_t now)
+{
+    serve_certs_t *certs = httpd_runtime()->certs;
+    const serve_certs_entry_t *entry;
+    int served;
+
+    if (certs == NULL || (entry = serve_certs_acquire(certs, name, now)) == NULL)
+        return 0;
+    served = use_pair(ssl, entry->bundle->leaf, entry->bundle->key, entry->bundle->chain);
+    serve_certs_release(certs, entry);
+    if (!served) {
+        restore_configured(ssl);
+        ap_log_error(APLOG_MARK, APLOG_ERR, 0, s, "AC0320: autocert: %s: this virtual host's SSLCipherSuite "
+                     "security level refuses the certificate; allow it, or set another AutocertKeyTypes",
+                     name->name);
+    }
+    return served;
+}
+
+/* For the CA's validator only, as the only certificate; its connection ends after the handshake. */
+static int serve_challenge(SSL *ssl, conn_rec *c, connection_t *connection,
+                           const manager_policy_name_t *name)
+{
+    cache_t *cache = httpd_runtime()->cache;
+    crypto_bundle_t *bundle = NULL;
+    int served;
+
+    if (name == NULL || cache == NULL
+        || challenge_tlsalpn01_answer(&bundle, cache, name->name, c->pool) != APR_SUCCESS)
+        return 0;
+    served = use_pair(ssl, bundle->leaf, bundle->key, bundle->chain);
+    crypto_bundle_free(bundle);
+    if (!served)
+        return 0;
+    SSL_set_verify(ssl, SSL_VERIFY_NONE, NULL);
+    connection->challenge_served = 1;
+    return 1;
+}
+
+/* Does the configured pair do for this name now? */
+static int static_pair_fits(SSL *ssl, const server_rec *s, const manager_policy_name_t *name)
+{
+    X509 *leaf = SSL_get_certificate(ssl);
+
+    if (httpd_config_of(s)->has_placeholder || leaf == NULL)
+        return 0;
+    /* A name that is not ours gets what mod_ssl would give it. */
+    if (name == NULL)
+        return 1;
+    return X509_check_host(leaf, name->name, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1
+           && X509_cmp_current_time(X509_get0_notBefore(leaf)) < 0
+           && X509_cmp_current_time(X509_get0_notAfter(leaf)) > 0;
+}
+
+static int fall_back(SSL *ssl, server_rec *s, conn_rec *c, connection_t *connection)
+{
+    const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+    if (httpd_config_fallback(s) == HTTPD_CONFIG_FALLBACK_ALERT)
+        return 0;
+    connection->placeholder = 1;
+    connection->name = sni ? apr_pstrdup(c->pool, sni) : NULL;
+    return 1;
+}
+
+/* The certificate callback. Called again on a HelloRetryRequest and on TLS 1.2 renegotiation, so it
+ * does the same again. @return 1 to go on, 0 for internal_error */
+static int on_certificate(SSL *ssl, void *arg)
+{
+    server_rec *s = arg;
+    conn_rec *c = SSL_get_app_data(ssl);
+    connection_t *connection = get_connection(c);
+    const manager_policy_name_t *name = find_name(ssl, s);
+    apr_time_t now;
+
+    if (connection == NULL)
+        return 1;
+    if (connection->challenge_asked)
+        return serve_challenge(ssl, c, connection, name);
+    connection->placeholder = 0;
+    if (name != NULL) {
+        now = apr_time_now();
+        if (serve_managed(ssl, name, s, now))
+            return 1;
+        httpd_runtime_request(name, now);
+    }
+    if (static_pair_fits(ssl, s, name))
+        return 1;
+    return fall_back(ssl, s, c, connection);
+}
+
+int httpd_tls_init_server(server_rec *s, apr_pool_t *p, int is_proxy, SSL_CTX *ctx)
+{
+    (void)p;
+    if (is_proxy || !httpd_config_of(s)->managed)
+        return DECLINED;
+    SSL_CTX_set_cert_cb(ctx, on_certificate, s);
+    SSL_CTX_set_tlsext_servername_callback(ctx, on_servername);
+    SSL_CTX_set_tlsext_servername_arg(ctx, s);
+    return OK;
+}
+
+/* --- The ClientHello ----------------------------------------------------------------- */
+
+/* TLS 1.3 agrees on ALPN before the certificate callback and TLS 1.2 after it, so the offer is
+ * read here. Only the first message matters; the callback would cost time for every record. */
+static void on_message(int write_p, int version, int content_type, const void *buf, size_t len,
+                       SSL *ssl, void *arg)
+{
+    connection_t *connection = arg;
+    const unsigned char *message = buf;
+
+    (void)version;
+    if (write_p || content_type != SSL3_RT_HANDSHAKE || len < 1 || message[0] != SSL3_MT_CLIENT_HELLO)
+        return;
+    connection->challenge_asked = challenge_tlsalpn01_is_asked(message, len);
+    SSL_set_msg_callback(ssl, NULL);
+    SSL_set_msg_callback_arg(ssl, NULL);
+}
+
+int httpd_tls_pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
+{
+    connection_t *connection;
+
+    if (is_proxy || httpd_config_global()->vhosts == 0)
+        return DECLINED;
+    connection = apr_pcalloc(c->pool, sizeof(*connection));
+    connection->ssl = ssl;
+    ap_set_module_config(c->conn_config, &autocert_module, connection);
+    SSL_set_msg_callback(ssl, on_message);
+    SSL_set_msg_callback_arg(ssl, connection);
+    return OK;
+}
+
+/* --- acme-tls/1 (RFC 8737) -------------------------------------------------------------- */
+
+int httpd_tls_protocol_propose(conn_rec *c, request_rec *r, server_rec *s,
+                               const apr_array_header_t *offers, apr_array_header_t *proposals)
+{
+    if (r != NULL || c->master != NULL || !httpd_config_of(s)->managed || offers == NULL
+        || offers->nelts != 1
+        || strcmp(APR_ARRAY_IDX(offers, 0, const char *), CHALLENGE_TLSALPN01_PROTOCOL) != 0)
+        return DECLINED;
+    APR_ARRAY_PUSH(proposals, const char *) = CHALLENGE_TLSALPN01_PROTOCOL;
+    return OK;
+}
+
+int httpd_tls_protocol_switch(conn_rec *c, request_rec *r, server_rec *s, const char *protocol)
+{
+    (void)c;
+    if (r != NULL || strcmp(protocol, CHALLENGE_TLSALPN01_PROTOCOL) != 0
+        || !httpd_config_of(s)->managed)
+        return DECLINED;
+    return OK;
+}
+
+/* --- After the handshake ------------------------------------------------------------------ */
+
+/* On a resumed session no certificate callback ran, and mod_ssl would show the placeholder in
+ * its variables. Only what is shown is changed; no key is needed for it. */
+static void show_managed(connection_t *connection, conn_rec *c)
+{
+    SSL *ssl = connection->ssl;
+    serve_certs_t *certs = httpd_runtime()->certs;
+    const manager_policy_name_t *name = find_name(ssl, c->base_server);
+    const serve_certs_entry_t *entry;
+    const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+
+    if (name == NULL || certs == NULL)
+        return;
+    entry = serve_certs_acquire(certs, name, apr_time_now());
+    if (entry != NULL) {
+        SSL_use_certificate(ssl, entry->bundle->leaf);
+        ERR_clear_error();
+    }
+    else if (httpd_config_of(c->base_server)->has_placeholder) {
+        connection->placeholder = 1;
+        connection->name = sni ? apr_pstrdup(c->pool, sni) : NULL;
+    }
+    serve_certs_release(certs, entry);
+}
+
+int httpd_tls_process_connection(conn_rec *c)
+{
+    connection_t *connection = c->master ? NULL : get_connection(c);
+
+    if (connection == NULL)
+        return DECLINED;
+    if (connection->challenge_served
+        || strcmp(ap_get_protocol(c), CHALLENGE_TLSALPN01_PROTOCOL) == 0) {
+        c->keepalive = AP_CONN_CLOSE;
+        if (c->cs != NULL)
+            c->cs->state = CONN_STATE_LINGER;
+        return OK;
+    }
+    if (!connection->looked_at && SSL_is_init_finished(connection->ssl)) {
+        connection->looked_at = 1;
+        if (SSL_session_reused(connection->ssl))
+            show_managed(connection, c);
+    }
+    return DECLINED;
+}
+
+int httpd_tls_is_placeholder(const conn_rec *c, const char **name)
+{
+    const connection_t *connection = get_connection(c->master ? c->master : c);
+
+    if (connection == NULL || !connection->placeholder)
+        return 0;
+    *name = connection->name;
+    return 1;
+}

@@ -1,0 +1,46 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+/**
+ * @file manager/budget.h
+ * How many orders a CA may still be sent: a token bucket kept in the cache
+ * (private record "budget+ID"), so that restarts and other nodes share it. Blocks on the
+ * cache; any thread.
+ */
+#ifndef MANAGER_BUDGET_H
+#define MANAGER_BUDGET_H
+
+#include <apr_pools.h>
+#include <apr_time.h>
+
+#include "base/stop.h"
+#include "cache/cache.h"
+
+#define MANAGER_BUDGET_SKEW apr_time_from_sec(60)
+#define MANAGER_BUDGET_LOCK_WAIT apr_time_from_sec(2)
+
+/** Orders per period; orders 0 means no limit. */
+typedef struct manager_budget_rate_t {
+    int orders;
+    apr_interval_time_t period;
+} manager_budget_rate_t;
+
+/**
+ * Take one order out of the bucket (capacity: rate->orders, filled evenly over the
+ * period, full when there is no record; one from the future or unreadable counts as empty
+ * and of now, but MANAGER_BUDGET_SKEW ahead is only another node's clock or a thread that
+ * waited less; a record of another rate is scaled by its filled share). The record is
+ * changed under the cache lock "budget+ID", which is waited for up to 2 s.
+ * @param ca_id as acme_client_config_t.id
+ * @param when set to the moment when an order will be there, when there is none now
+ * @return APR_SUCCESS: taken; APR_EAGAIN: none left until *when; APR_EBUSY: the lock
+ *         could not be had, try again soon; APR_EINTR: stopped; else the cache's error
+ *         (nothing was taken: an order must not be placed)
+ */
+apr_status_t manager_budget_take(cache_t *cache, const char *ca_id,
+                                 const manager_budget_rate_t *rate, apr_time_t now,
+                                 apr_time_t *when, const base_stop_t *stop, apr_pool_t *pool);
+
+/** Put one back that was taken and not used (the CA was never asked). Best effort. */
+void manager_budget_return(cache_t *cache, const char *ca_id, const manager_budget_rate_t *rate,
+                           apr_time_t now, const base_stop_t *stop, apr_pool_t *pool);
+
+#endif

@@ -1,0 +1,632 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#include "manager/order.h"
+
+#include <string.h>
+
+#include <apr_general.h>
+#include <apr_strings.h>
+
+#include "acme/order.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "challenge/challenge.h"
+#include "crypto/bundle.h"
+#include "crypto/csr.h"
+#include "manager/ledger.h"
+
+#define KINDS_MAX 8                                 /* challenge kinds tried for one name */
+#define SAVED_VERSION 1                             /* layout of the "+order" record */
+#define BUSY_RETRY apr_time_from_msec(500)          /* another process has the name's lock */
+#define AHEAD_MAX apr_time_from_sec(30)             /* a certificate of the near future is waited for */
+#define CANCELLED_RETRY apr_time_from_sec(1)
+
+/** One order being worked on. */
+typedef struct job_t {
+    const manager_order_context_t *context;
+    const manager_policy_name_t *name;
+    const char *cache_key;              /* of the certificate */
+    const char *saved_key;              /* of the private "+order" record */
+    manager_ledger_t ledger;
+    apr_interval_time_t lifetime;       /* of the certificate in service, 0: none */
+    apr_time_t started;
+    EVP_PKEY *key;                      /* of the certificate being ordered */
+    acme_order_t *order;
+    const char *challenge;              /* the type that worked, NULL: none was needed */
+    manager_order_scope_t scope;
+    apr_pool_t *pool;
+} job_t;
+
+static apr_time_t now_of(const job_t *job)
+{
+    return job->context->now();
+}
+
+static const base_stop_t *stop_of(const job_t *job)
+{
+    return acme_client_stop(acme_account_client(job->context->account));
+}
+
+static const acme_client_config_t *ca_of(const manager_order_context_t *context)
+{
+    return acme_client_config(acme_account_client(context->account));
+}
+
+/* --- What is there -------------------------------------------------------- */
+
+/* Read and judge the certificate of a name. A miss fills err too, quietly. */
+static apr_status_t load_certificate(crypto_bundle_t **bundle,
+                                     const manager_order_context_t *context,
+                                     const manager_policy_name_t *name, apr_pool_t *pool,
+                                     base_error_t *err)
+{
+    const char *key = manager_policy_cache_key(name, pool);
+    char *data = NULL;
+    apr_size_t len = 0;
+    apr_status_t rv = cache_get(context->cache, AUTOCERT_CACHE_SHARED, key, &data, &len, pool);
+
+    if (APR_STATUS_IS_ENOENT(rv) || rv == APR_NOTFOUND)
+        return base_error_set(err, BASE_ERROR_LOCAL, APR_NOTFOUND, "there is none");
+    if (rv != APR_SUCCESS) {
+        char text[120];
+        return base_error_set(err, BASE_ERROR_LOCAL, rv, "cannot be read: %s",
+                              apr_strerror(rv, text, sizeof(text)));
+    }
+    rv = crypto_bundle_parse(bundle, data, len, err);
+    OPENSSL_cleanse(data, len);
+    if (rv == APR_SUCCESS) {
+        rv = crypto_bundle_check(*bundle, name->name, crypto_key_type_is_rsa(name->settings->key_type),
+                                 context->now(), err);
+        if (rv != APR_SUCCESS) {
+            crypto_bundle_free(*bundle);
+            *bundle = NULL;
+        }
+    }
+    return rv;
+}
+
+void manager_order_look(const manager_order_context_t *context, const manager_policy_name_t *name,
+                        manager_order_result_t *result, apr_pool_t *pool)
+{
+    crypto_bundle_t *bundle = NULL;
+    manager_ledger_t ledger;
+    base_error_t err;
+    apr_time_t now = context->now();
+
+    memset(result, 0, sizeof(*result));
+    base_error_clear(&err);
+    manager_ledger_load(&ledger, context->cache, name->name, pool);
+    if (load_certificate(&bundle, context, name, pool, &err) == APR_SUCCESS) {
+        result->not_before = bundle->not_before;
+        result->not_after = bundle->not_after;
+        result->next = manager_policy_renew_at(name, bundle->not_before, bundle->not_after);
+        /* What a test CA issued is good for nobody once another CA is configured. */
+        if (ledger.test && strcmp(ledger.ca, ca_of(context)->directory_url) != 0)
+            result->next = now;
+        crypto_bundle_free(bundle);
+    }
+    else if (err.status != APR_NOTFOUND) {
+        base_log(BASE_LOG_WARNING, "AC0301", name->name,
+                 "the certificate in the cache cannot serve: %s; a new one is obtained", err.detail);
+    }
+    if (result->next <= now && ledger.next_try > now) {
+        result->next = ledger.next_try;
+        result->problem = ledger.problem;
+    }
+}
+
+/* --- The saved order: what lets the next child go on ----------------------- */
+
+static void forget_saved(job_t *job)
+{
+    cache_remove(job->context->cache, AUTOCERT_CACHE_PRIVATE, job->saved_key, job->pool);
+}
+
+static apr_status_t save_order(job_t *job, base_error_t *err)
+{
+    acme_account_t *account = job->context->account;
+    char *pem = NULL, text[120];
+    const char *json;
+    apr_size_t len = 0;
+    apr_status_t rv = crypto_key_write(&pem, &len, job->key, job->pool, err);
+
+    if (rv != APR_SUCCESS)
+        return rv;
+    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s,s:s#}", "v", SAVED_VERSION,
+                                    "ca", ca_of(job->context)->directory_url,
+                                    "account", acme_account_url(account, job->pool),
+                                    "order", job->order->url, "key", pem, (int)len), job->pool);
+    if (json == NULL)
+        return base_error_set(err, BASE_ERROR_LOCAL, APR_ENOMEM, "the order cannot be saved");
+    rv = cache_put(job->context->cache, AUTOCERT_CACHE_PRIVATE, job->saved_key, json, strlen(json),
+                   job->pool);
+    OPENSSL_cleanse((char *)json, strlen(json));
+    if (rv != APR_SUCCESS)
+        return base_error_set(err, BASE_ERROR_LOCAL, rv, "the order cannot be saved in the cache: %s",
+                              apr_strerror(rv, text, sizeof(text)));
+    return APR_SUCCESS;
+}
+
+/* The key and URL of a saved order of this CA and account, or NULL. */
+static const char *load_saved(job_t *job)
+{
+    acme_account_t *account = job->context->account;
+    const char *url = NULL, *account_url = acme_account_url(account, job->pool);
+    char *data = NULL;
+    apr_size_t len = 0;
+    json_t *json;
+
+    if (cache_get(job->context->cache, AUTOCERT_CACHE_PRIVATE, job->saved_key, &data, &len,
+                  job->pool) != APR_SUCCESS)
+        return NULL;
+    json = base_json_parse_object(data, len, job->pool);
+    OPENSSL_cleanse(data, len);
+    if (base_json_integer(json, "v", 0) == SAVED_VERSION) {
+        const char *ca = base_json_string(json, "ca"), *owner = base_json_string(json, "account");
+        const char *pem = base_json_string(json, "key");
+
+        url = base_json_string(json, "order");
+        if (ca == NULL || owner == NULL || pem == NULL || url == NULL || account_url == NULL
+            || strcmp(ca, ca_of(job->context)->directory_url) != 0
+            || strcmp(owner, account_url) != 0
+            || crypto_key_read(&job->key, pem, strlen(pem), NULL) != APR_SUCCESS
+            || !crypto_key_is(job->key, job->name->settings->key_type))
+            url = NULL;
+    }
+    if (url == NULL) {
+        EVP_PKEY_free(job->key);
+        job->key = NULL;
+    }
+    return url;
+}
+
+/* Go on with a saved order when the CA still has a use for it. */
+static apr_status_t resume_order(job_t *job, base_error_t *err)
+{
+    const char *url = load_saved(job);
+    apr_status_t rv;
+
+    if (url == NULL)
+        return APR_NOTFOUND;
+    rv = acme_order_fetch(&job->order, job->context->account, url, job->pool, err);
+    if (rv == APR_SUCCESS && job->order->status != ACME_ORDER_INVALID) {
+        base_log(BASE_LOG_INFO, "AC0111", job->name->name, "going on with the order %s", url);
+        return APR_SUCCESS;
+    }
+    if (rv != APR_SUCCESS && err->kind != BASE_ERROR_GONE && err->kind != BASE_ERROR_OPERATOR)
+        return rv;
+    base_log(BASE_LOG_INFO, "AC0112", job->name->name,
+             "the saved order %s is of no use any more; a new one is placed", url);
+    base_error_clear(err);
+    forget_saved(job);
+    EVP_PKEY_free(job->key);
+    job->key = NULL;
+    job->order = NULL;
+    return APR_NOTFOUND;
+}
+
+/* Take an order from the CA's budget; none left is a matter of the CA, not of the name. */
+static apr_status_t take_budget(job_t *job, base_error_t *err)
+{
+    const manager_order_context_t *context = job->context;
+    apr_time_t when = 0;
+    char text[120];
+    apr_status_t rv = manager_budget_take(context->cache, ca_of(context)->id, &context->rate,
+                                          now_of(job), &when, stop_of(job), job->pool);
+
+    if (rv == APR_SUCCESS)
+        return rv;
+    if (rv == APR_EAGAIN) {
+        job->scope = MANAGER_ORDER_SCOPE_CA;
+        base_error_set(err, BASE_ERROR_WAIT, rv, "the order budget of %d per %" APR_TIME_T_FMT
+                       " s is used up", context->rate.orders, apr_time_sec(context->rate.period));
+        err->retry_at = when;
+        return rv;
+    }
+    if (rv == APR_EINTR)
+        return base_error_set(err, BASE_ERROR_CANCELLED, rv, "stopped");
+    if (rv == APR_EBUSY)
+        return base_error_set(err, BASE_ERROR_BUSY, rv, "the order budget is locked");
+    return base_error_set(err, BASE_ERROR_LOCAL, rv, "the order budget cannot be kept in the cache: %s",
+                          apr_strerror(rv, text, sizeof(text)));
+}
+
+static apr_status_t place_order(job_t *job, base_error_t *err)
+{
+    const manager_order_context_t *context = job->context;
+    apr_status_t rv;
+
+    if ((rv = take_budget(job, err)) != APR_SUCCESS)
+        return rv;
+    EVP_PKEY_free(job->key);
+    job->key = NULL;
+    rv = crypto_key_generate(&job->key, job->name->settings->key_type, err);
+    if (rv == APR_SUCCESS)
+        rv = acme_order_create(&job->order, context->account, job->name->name, job->pool, err);
+    if (rv != APR_SUCCESS) {
+        if (err->http_status == 0)      /* no answer: the CA counted nothing */
+            manager_budget_return(context->cache, ca_of(context)->id, &context->rate, now_of(job),
+                                  stop_of(job), job->pool);
+        return rv;
+    }
+    return save_order(job, err);
+}
+
+/* --- Authorizations -------------------------------------------------------- */
+
+/* The kinds to try, best first. The one that worked last time leads; after a failure each
+ * later try uses one kind, in turn: CAs count failed validations. */
+static int choose_kinds(const job_t *job, const challenge_kind_t *kinds[KINDS_MAX])
+{
+    const apr_array_header_t *wanted = job->name->settings->challenges;
+    int i, n = 0;
+
+    for (i = 0; i < wanted->nelts && n < KINDS_MAX; i++) {
+        const challenge_kind_t *kind = APR_ARRAY_IDX(wanted, i, const challenge_kind_t *);
+
+        if (n > 0 && strcmp(kind->type, job->ledger.challenge) == 0) {
+            memmove(&kinds[1], &kinds[0], n * sizeof(kinds[0]));
+            kinds[0] = kind;
+        }
+        else {
+            kinds[n] = kind;
+        }
+        n++;
+    }
+    if (job->ledger.failures > 0 && n > 1) {
+        kinds[0] = kinds[job->ledger.failures % n];
+        n = 1;
+    }
+    return n;
+}
+
+/* Publish, trigger, wait, withdraw: one challenge. An answer stays published when this child
+ * is stopped in between: the CA may still come for it, and the order is resumed. */
+static apr_status_t prove(job_t *job, const char *url, const challenge_kind_t *kind,
+                          const acme_order_challenge_t *challenge, base_error_t *err)
+{
+    acme_account_t *account = job->context->account;
+    challenge_task_t task;
+    apr_status_t rv;
+
+    task.cache = job->context->cache;
+    task.name = job->name->name;
+    task.token = challenge->token;
+    task.key_authorization = acme_account_key_authorization(account, challenge->token, job->pool);
+    task.now = now_of(job);
+    if (task.key_authorization == NULL)
+        return base_error_set(err, BASE_ERROR_LOCAL, APR_EGENERAL, "the account has no key");
+    if ((rv = kind->publish(&task, job->pool, err)) != APR_SUCCESS)
+        return rv;
+    rv = challenge->status == ACME_ORDER_PENDING
+             ? acme_order_challenge_accept(account, challenge->url, job->pool, err)
+             : APR_SUCCESS;
+    if (rv == APR_SUCCESS)
+        rv = acme_order_authorization_wait(account, url, kind->type, job->pool, err);
+    if (rv == APR_SUCCESS || err->kind != BASE_ERROR_CANCELLED)
+        kind->withdraw(&task, job->pool);
+    if (rv == APR_SUCCESS)
+        job->challenge = kind->type;
+    return rv;
+}
+
+/* Make one authorization valid with a kind. APR_ENOTIMPL when the CA does not offer it. */
+static apr_status_t authorize_one(job_t *job, const char *url, const challenge_kind_t *kind,
+                                  base_error_t *err)
+{
+    acme_order_authorization_t *authorization = NULL;
+    const acme_order_challenge_t *challenge;
+    apr_status_t rv = acme_order_authorization(&authorization, job->context->account, url,
+                                               job->pool, err);
+
+    if (rv != APR_SUCCESS || authorization->status == ACME_ORDER_VALID)
+        return rv;
+    if (authorization->status == ACME_ORDER_INVALID)
+        return base_error_set(err, BASE_ERROR_VALIDATION, APR_EGENERAL,
+                              "the CA holds the authorization for invalid");
+    if (strcmp(authorization->identifier, job->name->name) != 0)
+        return base_error_set(err, BASE_ERROR_CA_DOWN, APR_EGENERAL,
+                              "the CA asks to prove another name, %s", authorization->identifier);
+    challenge = acme_order_challenge_find(authorization, kind->type);
+    if (challenge == NULL)
+        return base_error_set(err, BASE_ERROR_VALIDATION, APR_ENOTIMPL,
+                              "the CA does not offer %s for it", kind->type);
+    rv = prove(job, url, kind, challenge, err);
+    if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION)
+        acme_order_authorization_deactivate(job->context->account, url, job->pool);
+    return rv;
+}
+
+static apr_status_t authorize_all(job_t *job, const challenge_kind_t *kind, base_error_t *err)
+{
+    int i;
+
+    for (i = 0; i < job->order->authorizations->nelts; i++) {
+        const char *url = APR_ARRAY_IDX(job->order->authorizations, i, const char *);
+        apr_status_t rv = authorize_one(job, url, kind, err);
+
+        if (rv != APR_SUCCESS)
+            return rv;
+    }
+    return acme_order_wait_ready(&job->order, job->context->account, job->pool, err);
+}
+
+/* An order whose authorizations are all valid: try one kind after the other. A failed
+ * validation ends the order at most CAs, so the next kind has a new one. */
+static apr_status_t get_ready(job_t *job, base_error_t *err)
+{
+    const challenge_kind_t *kinds[KINDS_MAX];
+    int i, n = choose_kinds(job, kinds);
+    base_error_t first;
+    apr_status_t rv = APR_SUCCESS;
+
+    base_error_clear(&first);
+    for (i = 0; i < n; i++) {
+        if (job->order == NULL && (rv = place_order(job, err)) != APR_SUCCESS)
+            return rv;
+        if (job->order->status != ACME_ORDER_PENDING)
+            return APR_SUCCESS;
+        rv = authorize_all(job, kinds[i], err);
+        if (rv == APR_SUCCESS || err->kind != BASE_ERROR_VALIDATION)
+            return rv;
+        base_log(BASE_LOG_INFO, "AC0113", job->name->name, "%s failed: %s %s; %s", kinds[i]->type,
+                 err->type, err->detail, i + 1 < n ? kinds[i + 1]->type : "no other kind is tried now");
+        if (rv != APR_ENOTIMPL) {       /* the same order can go on with a kind that is offered */
+            forget_saved(job);
+            job->order = NULL;
+        }
+        if (first.kind == BASE_ERROR_NONE || first.status == APR_ENOTIMPL) {
+            first = *err;
+            base_error_set(&first, err->kind, rv, "%s %s", kinds[i]->type, err->detail);
+            apr_cpystrn(first.type, err->type, sizeof(first.type));
+        }
+    }
+    *err = first;
+    if (first.kind == BASE_ERROR_NONE)
+        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EGENERAL, "no kind of challenge is configured");
+    return rv;
+}
+
+/* --- The certificate ------------------------------------------------------- */
+
+static apr_status_t finalize(job_t *job, base_error_t *err)
+{
+    unsigned char *csr = NULL;
+    apr_size_t len = 0;
+    apr_status_t rv = crypto_csr_der(&csr, &len, job->key, job->name->name,
+                                     job->name->settings->extensions, job->pool, err);
+
+    if (rv == APR_SUCCESS)
+        rv = acme_order_finalize(&job->order, job->context->account, csr, len, job->pool, err);
+    return rv;
+}
+
+/* A certificate that begins in the future would be refused by every reader. */
+static apr_status_t wait_until_valid(job_t *job, const crypto_bundle_t *bundle, base_error_t *err)
+{
+    apr_interval_time_t ahead = bundle->not_before - now_of(job);
+
+    if (ahead <= 0)
+        return APR_SUCCESS;
+    if (ahead > AHEAD_MAX) {
+        base_error_set(err, BASE_ERROR_WAIT, APR_EGENERAL,
+                       "the certificate begins %" APR_TIME_T_FMT " s from now: is the clock right?",
+                       apr_time_sec(ahead));
+        err->retry_at = bundle->not_before;
+        return APR_EGENERAL;
+    }
+    if (base_stop_wait(stop_of(job), ahead + apr_time_from_sec(1)) != APR_SUCCESS)
+        return base_error_set(err, BASE_ERROR_CANCELLED, APR_EINTR, "stopped");
+    return APR_SUCCESS;
+}
+
+static apr_status_t download_and_store(job_t *job, crypto_bundle_t **bundle, base_error_t *err)
+{
+    const manager_order_context_t *context = job->context;
+    char *pem = NULL, text[120];
+    apr_size_t len = 0;
+    apr_status_t rv = acme_order_certificate(&pem, &len, job->order, context->account, job->pool, err);
+
+    if (rv != APR_SUCCESS)
+        return rv;
+    rv = crypto_bundle_from_ca(bundle, job->key, pem, len, job->name->name, now_of(job), err);
+    if (rv != APR_SUCCESS) {
+        forget_saved(job);      /* the same order would bring the same bytes again */
+        return rv;
+    }
+    if ((rv = wait_until_valid(job, *bundle, err)) != APR_SUCCESS)
+        return rv;
+    if ((rv = crypto_bundle_write(*bundle, &pem, &len, job->pool, err)) != APR_SUCCESS)
+        return rv;
+    rv = cache_put(context->cache, AUTOCERT_CACHE_SHARED, job->cache_key, pem, len, job->pool);
+    if (rv != APR_SUCCESS)
+        return base_error_set(err, BASE_ERROR_LOCAL, rv, "the certificate cannot be stored in the cache: %s",
+                              apr_strerror(rv, text, sizeof(text)));
+    return APR_SUCCESS;
+}
+
+/* --- The story -------------------------------------------------------------- */
+
+static apr_status_t obtain_once(job_t *job, crypto_bundle_t **bundle, base_error_t *err)
+{
+    apr_status_t rv;
+
+    if ((rv = acme_account_ensure(job->context->account, err)) != APR_SUCCESS) {
+        job->scope = MANAGER_ORDER_SCOPE_CA;
+        return rv;
+    }
+    rv = resume_order(job, err);
+    if (rv == APR_NOTFOUND)
+        rv = place_order(job, err);
+    if (rv == APR_SUCCESS)
+        rv = get_ready(job, err);
+    if (rv == APR_SUCCESS && job->order->status == ACME_ORDER_VALID)
+        return download_and_store(job, bundle, err);
+    if (rv == APR_SUCCESS)
+        rv = finalize(job, err);
+    if (rv == APR_SUCCESS)
+        rv = download_and_store(job, bundle, err);
+    if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION)
+        forget_saved(job);
+    return rv;
+}
+
+/* A CA that lost the account or the order gets both anew, once. */
+static apr_status_t obtain(job_t *job, crypto_bundle_t **bundle, base_error_t *err)
+{
+    apr_status_t rv = obtain_once(job, bundle, err);
+
+    if (rv != APR_SUCCESS && err->kind == BASE_ERROR_GONE) {
+        base_log(BASE_LOG_WARNING, "AC0114", job->name->name, "the CA has lost the account or the "
+                 "order: %s; both are made anew", err->detail);
+        forget_saved(job);
+        EVP_PKEY_free(job->key);
+        job->key = NULL;
+        job->order = NULL;
+        base_error_clear(err);
+        rv = obtain_once(job, bundle, err);
+    }
+    return rv;
+}
+
+static void report_success(job_t *job, const crypto_bundle_t *bundle, manager_order_result_t *result)
+{
+    char expires[16], renewal[16], how[80];
+    const acme_client_config_t *ca = ca_of(job->context);
+
+    result->not_before = bundle->not_before;
+    result->not_after = bundle->not_after;
+    result->next = manager_policy_renew_at(job->name, bundle->not_before, bundle->not_after);
+    manager_ledger_succeed(&job->ledger, ca->directory_url, job->context->test,
+                           job->challenge ? job->challenge : job->ledger.challenge);
+    manager_ledger_store(&job->ledger, job->context->cache, job->name->name, job->pool);
+    /* Last: who reads the certificate now reads in the ledger, too, whose it is. */
+    shared_versions_raise(job->context->versions, job->name->name);
+    forget_saved(job);
+    apr_snprintf(how, sizeof(how), "%s%s", job->challenge ? " by " : "",
+                 job->challenge ? job->challenge : "");
+    base_log(BASE_LOG_NOTICE, "AC0110", job->name->name,
+             "%s from %s%s in %.1f s, live, expires %s, renewal about %s",
+             job->lifetime > 0 ? "renewed" : "obtained", ca->name, how,
+             (double)(now_of(job) - job->started) / APR_USEC_PER_SEC,
+             base_log_date(expires, apr_time_sec(bundle->not_after)),
+             base_log_date(renewal, apr_time_sec(result->next)));
+}
+
+/* In the last tenth of its life a certificate that cannot be renewed is an emergency. */
+static int failure_level(const manager_order_result_t *result, apr_time_t now)
+{
+    apr_interval_time_t lifetime = result->not_after - result->not_before;
+
+    return result->not_after > 0 && result->not_after - now < lifetime / 10 ? BASE_LOG_CRIT
+                                                                              : BASE_LOG_ERR;
+}
+
+static void report_failure(job_t *job, const base_error_t *err, manager_order_result_t *result)
+{
+    apr_time_t now = now_of(job);
+    apr_uint32_t random = 0;
+    char next[32], good[64], date[16];
+
+    apr_generate_random_bytes((unsigned char *)&random, sizeof(random));
+    manager_ledger_fail(&job->ledger, err, job->lifetime, now, random);
+    manager_ledger_store(&job->ledger, job->context->cache, job->name->name, job->pool);
+    result->next = job->ledger.next_try;
+    if (result->not_after > now)
+        apr_snprintf(good, sizeof(good), "the old certificate is good until %s",
+                     base_log_date(date, apr_time_sec(result->not_after)));
+    else
+        apr_cpystrn(good, "no certificate of it is in service", sizeof(good));
+    base_log(failure_level(result, now), "AC0120", job->name->name,
+             "not %s from %s: %s%s%s; %s; next try %s", job->lifetime > 0 ? "renewed" : "obtained",
+             ca_of(job->context)->name, err->type, err->type[0] ? ": " : "", err->detail, good,
+             base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now)));
+}
+
+/* Some problems concern whoever asks the CA, others nobody but this attempt. */
+static void settle_problem(job_t *job, const base_error_t *err, manager_order_result_t *result)
+{
+    apr_time_t now = now_of(job);
+
+    result->problem = *err;
+    if (err->kind == BASE_ERROR_CA_DOWN || err->http_status == 503)
+        job->scope = MANAGER_ORDER_SCOPE_CA;
+    if (err->kind == BASE_ERROR_CANCELLED || err->kind == BASE_ERROR_BUSY) {
+        result->next = now + (err->kind == BASE_ERROR_BUSY ? BUSY_RETRY : CANCELLED_RETRY);
+    }
+    else if (job->scope == MANAGER_ORDER_SCOPE_CA) {
+        result->scope = MANAGER_ORDER_SCOPE_CA;
+        result->next = err->retry_at;
+    }
+    else {
+        report_failure(job, err, result);
+    }
+}
+
+/* Under the name's lock. */
+static void run_locked(job_t *job, manager_order_result_t *result)
+{
+    const manager_order_context_t *context = job->context;
+    crypto_bundle_t *bundle = NULL;
+    base_error_t err;
+    char text[120];
+    apr_status_t rv;
+
+    manager_order_look(context, job->name, result, job->pool);
+    if (result->next > now_of(job)) {
+        /* Somebody else was faster, or has just failed: every child may look at the cache anew. */
+        shared_versions_raise(context->versions, job->name->name);
+        return;
+    }
+    manager_ledger_load(&job->ledger, context->cache, job->name->name, job->pool);
+    job->lifetime = result->not_after - result->not_before;
+    base_error_clear(&err);
+    rv = cache_probe_write(context->cache, job->cache_key, job->pool);
+    if (rv != APR_SUCCESS)
+        base_error_set(&err, BASE_ERROR_LOCAL, rv, "the cache cannot be written, so nothing is ordered: %s",
+                       apr_strerror(rv, text, sizeof(text)));
+    else
+        rv = obtain(job, &bundle, &err);
+    if (rv == APR_SUCCESS)
+        report_success(job, bundle, result);
+    else
+        settle_problem(job, &err, result);
+    crypto_bundle_free(bundle);
+    EVP_PKEY_free(job->key);
+}
+
+void manager_order_run(const manager_order_context_t *context, const manager_policy_name_t *name,
+                       manager_order_result_t *result, apr_pool_t *pool)
+{
+    job_t job;
+    cache_lock_t *lock = NULL;
+    apr_status_t rv;
+
+    memset(result, 0, sizeof(*result));
+    memset(&job, 0, sizeof(job));
+    job.context = context;
+    job.name = name;
+    job.pool = pool;
+    job.started = context->now();
+    job.cache_key = manager_policy_cache_key(name, pool);
+    job.saved_key = apr_pstrcat(pool, job.cache_key, "+order", NULL);
+    rv = cache_lock(context->cache, name->name, &lock);
+    if (rv == APR_EBUSY) {
+        base_error_set(&result->problem, BASE_ERROR_BUSY, rv, "another process works on it");
+        result->next = context->now() + BUSY_RETRY;
+        return;
+    }
+    if (rv != APR_SUCCESS) {
+        char text[120];
+
+        /* Without the lock two processes could order the same name, so nobody does; the
+         * ledger is written by the lock's holder only, so the wait is a fixed one. */
+        base_error_set(&result->problem, BASE_ERROR_LOCAL, rv, "its lock in the cache cannot be taken: %s",
+                       apr_strerror(rv, text, sizeof(text)));
+        result->next = context->now() + MANAGER_LEDGER_WAIT_FIRST;
+        base_log(BASE_LOG_ERR, "AC0121", name->name, "not obtained: %s; next try in a minute",
+                 result->problem.detail);
+        return;
+    }
+    run_locked(&job, result);
+    cache_unlock(lock);
+}

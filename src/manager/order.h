@@ -1,0 +1,66 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+/**
+ * @file manager/order.h
+ * The story of one order, from "this name needs a certificate" to "stored and live"
+ * (design: walk two). Blocking, for one worker thread; ended at once when the process
+ * is asked to stop, and resumed by whoever comes next from the private record "NAME+order".
+ */
+#ifndef MANAGER_ORDER_H
+#define MANAGER_ORDER_H
+
+#include <apr_pools.h>
+#include <apr_time.h>
+
+#include "acme/account.h"
+#include "base/error.h"
+#include "cache/cache.h"
+#include "manager/budget.h"
+#include "manager/policy.h"
+#include "shared/versions.h"
+
+/** What all orders of a process share. */
+typedef struct manager_order_context_t {
+    cache_t *cache;
+    acme_account_t *account;
+    shared_versions_t *versions;        /* raised when a certificate is stored */
+    manager_budget_rate_t rate;         /* of the CA */
+    int test;                           /* it is a test CA */
+    apr_time_t (*now)(void);
+} manager_order_context_t;
+
+/** Whom a problem concerns. */
+typedef enum {
+    MANAGER_ORDER_SCOPE_NAME,   /* this name only; its ledger knows */
+    MANAGER_ORDER_SCOPE_CA      /* every name that needs this CA; no failure of the name */
+} manager_order_scope_t;
+
+/** How it went, for the scheduler. */
+typedef struct manager_order_result_t {
+    apr_time_t next;            /* when to look at the name again; for SCOPE_CA: 0, the
+                                 * scheduler decides, or the moment the CA or the budget named */
+    apr_time_t not_before;      /* of the certificate in service, 0: none */
+    apr_time_t not_after;
+    manager_order_scope_t scope;
+    base_error_t problem;       /* kind NONE when there is a good certificate now */
+} manager_order_result_t;
+
+/**
+ * Obtain or renew the certificate of a name, unless it turns out under the name's
+ * lock that there is a good one. Logs the outcome (AC0110, AC0120), keeps the ledger.
+ * Never touches the certificate in service before the new one is complete.
+ * @param result filled in whatever happens
+ * @param pool of the calling thread, emptied by the caller afterwards
+ */
+void manager_order_run(const manager_order_context_t *context, const manager_policy_name_t *name,
+                       manager_order_result_t *result, apr_pool_t *pool);
+
+/**
+ * What the cache holds for a name, without network: result->next is when it must be
+ * renewed or, with a moment that is not in the future, that it must be obtained now; a name in
+ * back-off has the moment of its next try, and its last problem. A file that cannot serve is
+ * logged (AC0301) and left to be replaced.
+ */
+void manager_order_look(const manager_order_context_t *context, const manager_policy_name_t *name,
+                        manager_order_result_t *result, apr_pool_t *pool);
+
+#endif

@@ -1,0 +1,53 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+/**
+ * @file manager/scheduler.h
+ * What the elected child does: one dispatcher thread decides which name is due, a pool of
+ * worker threads runs one blocking order each.
+ */
+#ifndef MANAGER_SCHEDULER_H
+#define MANAGER_SCHEDULER_H
+
+#include <apr_pools.h>
+
+#include "acme/client.h"
+#include "base/stop.h"
+#include "cache/cache.h"
+#include "manager/budget.h"
+#include "manager/policy.h"
+#include "shared/segment.h"
+
+#define MANAGER_SCHEDULER_WORKERS 12    /* orders side by side */
+
+typedef struct manager_scheduler_t manager_scheduler_t;
+
+typedef struct manager_scheduler_config_t {
+    const manager_policy_t *policy;
+    int vhosts;                         /* how many have names, for the summary in the log */
+    const char *cache_text;             /* the cache, for that summary */
+    const acme_client_config_t *ca;
+    manager_budget_rate_t rate;
+    int test;                           /* the CA is a test CA */
+    cache_t *cache;
+    shared_segment_t *segment;
+    int wake_fd;                        /* readable when a request was added; drained here; -1: none */
+    apr_time_t (*now)(void);            /* the clock */
+} manager_scheduler_config_t;
+
+/**
+ * Start the threads; returns at once. Called once in a process. All of config is borrowed
+ * until join() returned.
+ * @param stop the process's own; raised by the caller, ends everything within a second
+ */
+apr_status_t manager_scheduler_start(manager_scheduler_t **scheduler,
+                                     const manager_scheduler_config_t *config,
+                                     base_stop_t *stop, apr_pool_t *pool);
+
+/**
+ * Wait for all threads to end; the stop is raised already. Once, by one thread; takes no
+ * lock, so that a signal handler may do it (prefork ends its children in one).
+ * @return APR_TIMEUP when they did not end within the time (microseconds): then
+ *         nothing they use may be freed
+ */
+apr_status_t manager_scheduler_join(manager_scheduler_t *scheduler, apr_interval_time_t timeout);
+
+#endif

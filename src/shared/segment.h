@@ -1,0 +1,36 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+/**
+ * @file shared/segment.h
+ * The shared memory of all children and generations: a header, then the tables
+ * of versions.h and requests.h. Fixed layout, no pointers, 32-bit atomics only,
+ * so that a module loaded anew at a graceful restart, or a child of the old
+ * generation, finds what it expects; a changed layout has a changed name.
+ */
+#ifndef SHARED_SEGMENT_H
+#define SHARED_SEGMENT_H
+
+#include <apr_pools.h>
+
+#include "shared/requests.h"
+#include "shared/versions.h"
+
+/** Raised whenever the layout changes; part of the key under which httpd keeps it. */
+#define SHARED_SEGMENT_LAYOUT 1
+
+typedef struct shared_segment_t shared_segment_t;
+
+/** Bytes that the segment takes. */
+apr_size_t shared_segment_size(void);
+
+/** Lay out zeroed memory of that size; called once, before any child exists. */
+void shared_segment_init(void *memory);
+
+/** Look at memory laid out before. @return NULL when it is not ours or of
+ * another layout */
+shared_segment_t *shared_segment_attach(void *memory);
+
+/** The tables inside; never NULL. */
+shared_versions_t *shared_segment_versions(shared_segment_t *segment);
+shared_requests_t *shared_segment_requests(shared_segment_t *segment);
+
+#endif

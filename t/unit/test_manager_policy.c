@@ -1,0 +1,271 @@
+/* Licensed under the Apache License, Version 2.0; see LICENSE. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <apr_general.h>
+#include <apr_strings.h>
+#include <cmocka.h>
+
+#include "challenge/challenge.h"
+#include "crypto/csr.h"
+#include "manager/policy.h"
+
+#define MINUTE apr_time_from_sec(60)
+#define HOUR apr_time_from_sec(3600)
+#define DAY (24 * HOUR)
+#define START apr_time_from_sec(1700000000)
+#define NAMES 500
+
+static apr_pool_t *pool;
+
+static int set_up(void **state)
+{
+    (void)state;
+    return apr_pool_create(&pool, NULL) != APR_SUCCESS;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    apr_pool_destroy(pool);
+    return 0;
+}
+
+static void test_names(void **state)
+{
+    manager_policy_settings_t one = { .key_type = CRYPTO_KEY_P256 };
+    manager_policy_settings_t two = { .key_type = CRYPTO_KEY_RSA2048 };
+    manager_policy_t *policy = manager_policy_create(pool);
+    const apr_array_header_t *names;
+
+    (void)state;
+    assert_null(manager_policy_find(policy, "a.example"));
+    manager_policy_add(policy, "b.example", &one, 1);
+    manager_policy_add(policy, "a.example", &two, 0);
+    manager_policy_add(policy, "b.example", &two, 1);
+    assert_true(manager_policy_find(policy, "b.example")->alias);
+    assert_false(manager_policy_find(policy, "a.example")->alias);
+    manager_policy_add(policy, "b.example", &two, 0);
+    assert_false(manager_policy_find(policy, "b.example")->alias);
+    manager_policy_add(policy, "b.example", &two, 1);
+    assert_false(manager_policy_find(policy, "b.example")->alias);
+    assert_ptr_equal(manager_policy_find(policy, "b.example")->settings, &one);
+    assert_null(manager_policy_find(policy, "c.example"));
+    names = manager_policy_names(policy);
+    assert_int_equal(names->nelts, 2);
+    assert_string_equal(APR_ARRAY_IDX(names, 0, manager_policy_name_t *)->name, "b.example");
+    assert_string_equal(APR_ARRAY_IDX(names, 1, manager_policy_name_t *)->name, "a.example");
+    assert_string_equal(manager_policy_cache_key(manager_policy_find(policy, "a.example"), pool),
+                        "a.example+rsa");
+    assert_string_equal(manager_policy_cache_key(manager_policy_find(policy, "b.example"), pool),
+                        "b.example");
+}
+
+static apr_array_header_t *challenges(const char *first, const char *second)
+{
+    apr_array_header_t *list = apr_array_make(pool, 2, sizeof(const challenge_kind_t *));
+
+    APR_ARRAY_PUSH(list, const challenge_kind_t *) = challenge_find(first);
+    if (second) {
+        APR_ARRAY_PUSH(list, const challenge_kind_t *) = challenge_find(second);
+    }
+    return list;
+}
+
+static apr_array_header_t *extensions(const char *oid, int critical, const char *value)
+{
+    apr_array_header_t *list = apr_array_make(pool, 1, sizeof(crypto_csr_extension_t));
+    crypto_csr_extension_t *extension = apr_array_push(list);
+
+    extension->oid = oid;
+    extension->critical = critical;
+    extension->value = (const unsigned char *)value;
+    extension->len = strlen(value);
+    return list;
+}
+
+static void test_settings_equal(void **state)
+{
+    manager_policy_settings_t a = { challenges("http-01", NULL), CRYPTO_KEY_P256, NULL, { 0, 0 } };
+    manager_policy_settings_t b = a;
+
+    (void)state;
+    assert_true(manager_policy_settings_equal(&a, &a));
+    b.challenges = challenges("http-01", NULL);
+    b.extensions = apr_array_make(pool, 1, sizeof(crypto_csr_extension_t));
+    b.renewal.percent = -1;
+    assert_true(manager_policy_settings_equal(&a, &b));
+    b.key_type = CRYPTO_KEY_P384;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b.key_type = a.key_type;
+    b.challenges = challenges("http-01", "tls-alpn-01");
+    assert_false(manager_policy_settings_equal(&a, &b));
+    a.challenges = challenges("tls-alpn-01", "http-01");
+    assert_false(manager_policy_settings_equal(&a, &b));
+    a.challenges = b.challenges;
+    a.renewal.percent = 30;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b.renewal.percent = 30;
+    assert_true(manager_policy_settings_equal(&a, &b));
+    a.renewal.before = DAY;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b.renewal.before = DAY;
+    b.renewal.percent = 20;     /* of no effect */
+    assert_true(manager_policy_settings_equal(&a, &b));
+    a.extensions = extensions("1.2.3", 0, "abc");
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b.extensions = extensions("1.2.3", 0, "abc");
+    assert_true(manager_policy_settings_equal(&a, &b));
+    b.extensions = extensions("1.2.3", 1, "abc");
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b.extensions = extensions("1.2.4", 0, "abc");
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b.extensions = extensions("1.2.3", 0, "abd");
+    assert_false(manager_policy_settings_equal(&a, &b));
+}
+
+/* How long after its begin a certificate is renewed. */
+static apr_interval_time_t renew_after(const char *name, manager_policy_renewal_t renewal,
+                                       apr_interval_time_t lifetime)
+{
+    manager_policy_settings_t settings = { .renewal = renewal };
+    manager_policy_name_t entry = { name, &settings, 0 };
+
+    return manager_policy_renew_at(&entry, START, START + lifetime) - START;
+}
+
+static const char *numbered(int i)
+{
+    return apr_psprintf(pool, "n%d.example", i);
+}
+
+/* lifetime, setting, the latest moment; the earliest is 2 % of the lifetime before it */
+static const struct {
+    apr_interval_time_t lifetime;
+    manager_policy_renewal_t renewal;
+    apr_interval_time_t latest;
+    apr_interval_time_t go_before;  /* Go's RenewBefore that means the same, 0 the default */
+} cases[] = {
+    { HOUR, { 0, 0 }, 30 * MINUTE, 0 },
+    { 6 * DAY, { 0, 0 }, 3 * DAY, 0 },
+    { 90 * DAY, { 0, 0 }, 60 * DAY, 0 },
+    { 47 * DAY, { 0, 0 }, 47 * DAY - 47 * DAY / 3, 0 },
+    { 398 * DAY, { 0, 0 }, 368 * DAY, 0 },
+    { 90 * DAY, { 7 * DAY, 0 }, 83 * DAY, 7 * DAY },
+    { 20 * DAY, { 7 * DAY, 0 }, 13 * DAY, 7 * DAY },
+    { 90 * DAY, { 0, 40 }, 54 * DAY, 0 },
+    { 90 * DAY, { 7 * DAY, 40 }, 83 * DAY, 7 * DAY }
+};
+
+static void test_renew_at(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        for (int n = 0; n < NAMES; n++) {
+            apr_interval_time_t after = renew_after(numbered(n), cases[i].renewal,
+                                                    cases[i].lifetime);
+
+            assert_true(after < cases[i].latest);
+            assert_true(after >= cases[i].latest - cases[i].lifetime / 50);
+        }
+    }
+}
+
+/* Go's autocert on the same directory begins at NotAfter - T at the earliest, T being its
+ * RenewBefore or a third of the lifetime, at most 30 days: we are there before it. */
+static void test_renew_at_is_before_go(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        apr_interval_time_t t = cases[i].go_before ? cases[i].go_before : cases[i].lifetime / 3;
+
+        t = t < 30 * DAY ? t : 30 * DAY;
+        for (int n = 0; n < NAMES; n++) {
+            assert_true(renew_after(numbered(n), cases[i].renewal, cases[i].lifetime)
+                        < cases[i].lifetime - t);
+        }
+    }
+    for (apr_interval_time_t lifetime = HOUR; lifetime < 1000 * DAY; lifetime += 7 * HOUR + 1) {
+        apr_interval_time_t t = lifetime / 3 < 30 * DAY ? lifetime / 3 : 30 * DAY;
+        manager_policy_renewal_t none = { 0, 0 };
+
+        assert_true(renew_after("a.example", none, lifetime) < lifetime - t);
+    }
+}
+
+static void test_renew_at_never_within_the_first_tenth(void **state)
+{
+    static const manager_policy_renewal_t greedy[] = {
+        { 400 * DAY, 0 }, { 90 * DAY, 0 }, { 85 * DAY, 0 }, { 0, 100 }, { 0, 95 }, { 0, 1000 }
+    };
+    apr_interval_time_t lowest = 90 * DAY, highest = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(greedy) / sizeof(greedy[0]); i++) {
+        for (int n = 0; n < NAMES; n++) {
+            apr_interval_time_t after = renew_after(numbered(n), greedy[i], 90 * DAY);
+
+            assert_true(after >= 9 * DAY);
+            assert_true(after <= 9 * DAY + 90 * DAY / 50);
+            lowest = after < lowest ? after : lowest;
+            highest = after > highest ? after : highest;
+        }
+    }
+    /* these names do not come all at once either */
+    assert_true(highest - lowest > DAY);
+}
+
+static void test_renew_at_spreads_names(void **state)
+{
+    manager_policy_renewal_t none = { 0, 0 };
+    apr_interval_time_t lowest = 90 * DAY, highest = 0;
+
+    (void)state;
+    for (int n = 0; n < NAMES; n++) {
+        apr_interval_time_t after = renew_after(numbered(n), none, 90 * DAY);
+
+        assert_int_equal(after, renew_after(numbered(n), none, 90 * DAY));
+        lowest = after < lowest ? after : lowest;
+        highest = after > highest ? after : highest;
+    }
+    assert_true(highest - lowest > 40 * HOUR);
+}
+
+static void test_renew_at_odd_times(void **state)
+{
+    manager_policy_settings_t settings = { .renewal = { 0, 99 } };
+    manager_policy_name_t entry = { "a.example", &settings, 0 };
+    const apr_time_t far = apr_time_from_sec(253402300799LL);    /* the end of the year 9999 */
+    apr_time_t at;
+
+    (void)state;
+    assert_int_equal(manager_policy_renew_at(&entry, START, START), START);
+    assert_int_equal(manager_policy_renew_at(&entry, START, START - DAY), START);
+    at = manager_policy_renew_at(&entry, START, far);
+    assert_true(at > START && at < far);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_names),
+        TEST(test_settings_equal),
+        TEST(test_renew_at),
+        TEST(test_renew_at_is_before_go),
+        TEST(test_renew_at_never_within_the_first_tenth),
+        TEST(test_renew_at_spreads_names),
+        TEST(test_renew_at_odd_times)
+    };
+    int failed;
+
+    apr_initialize();
+    failed = cmocka_run_group_tests(tests, NULL, NULL);
+    apr_terminate();
+    return failed;
+}
