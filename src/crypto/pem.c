@@ -7,7 +7,9 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 
+static const char BOM[] = "\xef\xbb\xbf";
 static const char BEGIN[] = "-----BEGIN ";
+#define BOM_LEN (sizeof(BOM) - 1)
 #define BEGIN_LEN (sizeof(BEGIN) - 1)
 
 /* Where blocks begin, by the letters alone. OpenSSL takes a damaged BEGIN line
@@ -72,6 +74,11 @@ apr_status_t crypto_pem_walk(const char *pem, apr_size_t len, crypto_pem_fn *fn,
     if (len > CRYPTO_PEM_BYTES_MAX)
         return base_error_set(err, BASE_ERROR_LOCAL, APR_EGENERAL,
                               "PEM text is longer than %d bytes", CRYPTO_PEM_BYTES_MAX);
+    /* Some editors leave it; some versions of OpenSSL skip it, others the whole block. */
+    if (len >= BOM_LEN && memcmp(pem, BOM, BOM_LEN) == 0) {
+        pem += BOM_LEN;
+        len -= BOM_LEN;
+    }
     if (len == 0)
         return base_error_set(err, BASE_ERROR_LOCAL, APR_EGENERAL, "there is no PEM block");
     bio = BIO_new_mem_buf(pem, (int)len);

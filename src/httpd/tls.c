@@ -21,7 +21,7 @@ APLOG_USE_MODULE(autocert);
 
 /** What we know of a connection; hangs on conn_rec. */
 typedef struct connection_t {
-    SSL *ssl;
+    SSL *ssl;                   /* a reference: mod_ssl frees its own when it gives a client up */
     int challenge_asked;        /* the ClientHello offers acme-tls/1 and nothing else */
     int challenge_served;       /* it was given the challenge certificate: no HTTP for it */
     int placeholder;            /* it was given the placeholder */
@@ -159,6 +159,8 @@ static int serve_managed(SSL *ssl, const manager_policy_name_t *name, server_rec
     if (certs == NULL || (entry = serve_certs_acquire(certs, name, now)) == NULL)
         return 0;
     served = use_pair(ssl, entry->bundle->leaf, entry->bundle->key, entry->bundle->chain);
+    if (serve_certs_is_orphaned(entry))
+        httpd_runtime_request(name, now);
     serve_certs_release(certs, entry);
     if (!served) {
         restore_configured(ssl);
@@ -270,6 +272,12 @@ static void on_message(int write_p, int version, int content_type, const void *b
     SSL_set_msg_callback_arg(ssl, NULL);
 }
 
+static apr_status_t drop_ssl(void *data)
+{
+    SSL_free(data);
+    return APR_SUCCESS;
+}
+
 int httpd_tls_pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
 {
     connection_t *connection;
@@ -277,7 +285,10 @@ int httpd_tls_pre_handshake(conn_rec *c, SSL *ssl, int is_proxy)
     if (is_proxy || httpd_config_global()->vhosts == 0)
         return DECLINED;
     connection = apr_pcalloc(c->pool, sizeof(*connection));
+    if (SSL_up_ref(ssl) != 1)
+        return DECLINED;
     connection->ssl = ssl;
+    apr_pool_cleanup_register(c->pool, ssl, drop_ssl, apr_pool_cleanup_null);
     ap_set_module_config(c->conn_config, &autocert_module, connection);
     SSL_set_msg_callback(ssl, on_message);
     SSL_set_msg_callback_arg(ssl, connection);

@@ -19,6 +19,9 @@
 #define BUSY_RETRY apr_time_from_msec(500)          /* another process has the name's lock */
 #define AHEAD_MAX apr_time_from_sec(30)             /* a certificate of the near future is waited for */
 #define CANCELLED_RETRY apr_time_from_sec(1)
+#define ASK_AGAIN apr_time_from_sec(10)             /* a validation asked for by a child that is gone */
+#define ASKED_STEP apr_time_from_msec(250)          /* between two looks at that */
+#define INTERRUPTED_RETRY apr_time_from_sec(15)     /* the CA failed in the middle of an order */
 
 /** One order being worked on. */
 typedef struct job_t {
@@ -31,7 +34,11 @@ typedef struct job_t {
     apr_time_t started;
     EVP_PKEY *key;                      /* of the certificate being ordered */
     acme_order_t *order;
+    const char *asked;                  /* URL of the challenge the CA was told to validate, NULL: none */
+    apr_time_t asked_at;
     const char *challenge;              /* the type that worked, NULL: none was needed */
+    int damaged;                        /* the file in the cache is no good at any time */
+    int under_way;                      /* the CA has answered about this order in this run */
     manager_order_scope_t scope;
     apr_pool_t *pool;
 } job_t;
@@ -53,12 +60,14 @@ static const acme_client_config_t *ca_of(const manager_order_context_t *context)
 
 /* --- What is there -------------------------------------------------------- */
 
-/* Read and judge the certificate of a name. A miss fills err too, quietly. */
-static apr_status_t load_certificate(crypto_bundle_t **bundle,
+/* Read and judge the certificate of a name. A miss fills err too, quietly.
+ * @param damaged set when the file is bad for another reason than its dates */
+static apr_status_t load_certificate(crypto_bundle_t **bundle, int *damaged,
                                      const manager_order_context_t *context,
                                      const manager_policy_name_t *name, apr_pool_t *pool,
                                      base_error_t *err)
 {
+    apr_time_t now = context->now();
     const char *key = manager_policy_cache_key(name, pool);
     char *data = NULL;
     apr_size_t len = 0;
@@ -73,10 +82,12 @@ static apr_status_t load_certificate(crypto_bundle_t **bundle,
     }
     rv = crypto_bundle_parse(bundle, data, len, err);
     OPENSSL_cleanse(data, len);
+    *damaged = rv != APR_SUCCESS;
     if (rv == APR_SUCCESS) {
         rv = crypto_bundle_check(*bundle, name->name, crypto_key_type_is_rsa(name->settings->key_type),
-                                 context->now(), err);
+                                 now, err);
         if (rv != APR_SUCCESS) {
+            *damaged = (*bundle)->not_before <= now && now <= (*bundle)->not_after;
             crypto_bundle_free(*bundle);
             *bundle = NULL;
         }
@@ -95,7 +106,7 @@ void manager_order_look(const manager_order_context_t *context, const manager_po
     memset(result, 0, sizeof(*result));
     base_error_clear(&err);
     manager_ledger_load(&ledger, context->cache, name->name, pool);
-    if (load_certificate(&bundle, context, name, pool, &err) == APR_SUCCESS) {
+    if (load_certificate(&bundle, &result->damaged, context, name, pool, &err) == APR_SUCCESS) {
         result->not_before = bundle->not_before;
         result->not_after = bundle->not_after;
         result->next = manager_policy_renew_at(name, bundle->not_before, bundle->not_after);
@@ -131,10 +142,12 @@ static apr_status_t save_order(job_t *job, base_error_t *err)
 
     if (rv != APR_SUCCESS)
         return rv;
-    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s,s:s#}", "v", SAVED_VERSION,
+    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s,s:s#,s:s*,s:I}", "v", SAVED_VERSION,
                                     "ca", ca_of(job->context)->directory_url,
                                     "account", acme_account_url(account, job->pool),
-                                    "order", job->order->url, "key", pem, (int)len), job->pool);
+                                    "order", job->order->url, "key", pem, (int)len,
+                                    "asked", job->asked, "asked_at",
+                                    (json_int_t)apr_time_sec(job->asked_at)), job->pool);
     if (json == NULL)
         return base_error_set(err, BASE_ERROR_LOCAL, APR_ENOMEM, "the order cannot be saved");
     rv = cache_put(job->context->cache, AUTOCERT_CACHE_PRIVATE, job->saved_key, json, strlen(json),
@@ -171,6 +184,8 @@ static const char *load_saved(job_t *job)
             || crypto_key_read(&job->key, pem, strlen(pem), NULL) != APR_SUCCESS
             || !crypto_key_is(job->key, job->name->settings->key_type))
             url = NULL;
+        job->asked = url != NULL ? base_json_string(json, "asked") : NULL;
+        job->asked_at = apr_time_from_sec(base_json_integer(json, "asked_at", 0));
     }
     if (url == NULL) {
         EVP_PKEY_free(job->key);
@@ -189,6 +204,7 @@ static apr_status_t resume_order(job_t *job, base_error_t *err)
         return APR_NOTFOUND;
     rv = acme_order_fetch(&job->order, job->context->account, url, job->pool, err);
     if (rv == APR_SUCCESS && job->order->status != ACME_ORDER_INVALID) {
+        job->under_way = 1;
         base_log(BASE_LOG_INFO, "AC0111", job->name->name, "going on with the order %s", url);
         return APR_SUCCESS;
     }
@@ -239,6 +255,7 @@ static apr_status_t place_order(job_t *job, base_error_t *err)
         return rv;
     EVP_PKEY_free(job->key);
     job->key = NULL;
+    job->asked = NULL;
     rv = crypto_key_generate(&job->key, job->name->settings->key_type, err);
     if (rv == APR_SUCCESS)
         rv = acme_order_create(&job->order, context->account, job->name->name, job->pool, err);
@@ -248,6 +265,7 @@ static apr_status_t place_order(job_t *job, base_error_t *err)
                                   stop_of(job), job->pool);
         return rv;
     }
+    job->under_way = 1;
     return save_order(job, err);
 }
 
@@ -279,6 +297,50 @@ static int choose_kinds(const job_t *job, const challenge_kind_t *kinds[KINDS_MA
     return n;
 }
 
+/* A child that is gone may have asked for this validation already, and there are CAs that start a
+ * second one for each time they are asked: the late one would meet a challenge that is answered no
+ * more, and end the order. So it is given time first; *needed says whether to ask now. */
+static apr_status_t await_asked(job_t *job, const char *url, const acme_order_challenge_t *challenge,
+                                int *needed, base_error_t *err)
+{
+    apr_status_t rv;
+
+    *needed = 0;
+    while (job->asked != NULL && strcmp(job->asked, challenge->url) == 0
+           && now_of(job) >= job->asked_at && now_of(job) - job->asked_at < ASK_AGAIN) {
+        acme_order_authorization_t *authorization = NULL;
+        const acme_order_challenge_t *latest;
+
+        if (base_stop_wait(stop_of(job), ASKED_STEP) != APR_SUCCESS)
+            return base_error_set(err, BASE_ERROR_CANCELLED, APR_EINTR, "stopped");
+        rv = acme_order_authorization(&authorization, job->context->account, url, job->pool, err);
+        if (rv != APR_SUCCESS)
+            return rv;
+        latest = acme_order_challenge_find(authorization, challenge->type);
+        if (authorization->status != ACME_ORDER_PENDING || latest == NULL
+            || latest->status != ACME_ORDER_PENDING)
+            return APR_SUCCESS;
+    }
+    *needed = 1;
+    job->asked = challenge->url;
+    job->asked_at = now_of(job);
+    return save_order(job, err);
+}
+
+/* Tell the CA to validate a challenge, once. */
+static apr_status_t ask(job_t *job, const char *url, const acme_order_challenge_t *challenge,
+                        base_error_t *err)
+{
+    int needed = 0;
+    apr_status_t rv = APR_SUCCESS;
+
+    if (challenge->status == ACME_ORDER_PENDING)
+        rv = await_asked(job, url, challenge, &needed, err);
+    if (rv == APR_SUCCESS && needed)
+        rv = acme_order_challenge_accept(job->context->account, challenge->url, job->pool, err);
+    return rv;
+}
+
 /* Publish, trigger, wait, withdraw: one challenge. An answer stays published when this child
  * is stopped in between: the CA may still come for it, and the order is resumed. */
 static apr_status_t prove(job_t *job, const char *url, const challenge_kind_t *kind,
@@ -297,9 +359,7 @@ static apr_status_t prove(job_t *job, const char *url, const challenge_kind_t *k
         return base_error_set(err, BASE_ERROR_LOCAL, APR_EGENERAL, "the account has no key");
     if ((rv = kind->publish(&task, job->pool, err)) != APR_SUCCESS)
         return rv;
-    rv = challenge->status == ACME_ORDER_PENDING
-             ? acme_order_challenge_accept(account, challenge->url, job->pool, err)
-             : APR_SUCCESS;
+    rv = ask(job, url, challenge, err);
     if (rv == APR_SUCCESS)
         rv = acme_order_authorization_wait(account, url, kind->type, job->pool, err);
     if (rv == APR_SUCCESS || err->kind != BASE_ERROR_CANCELLED)
@@ -419,6 +479,21 @@ static apr_status_t wait_until_valid(job_t *job, const crypto_bundle_t *bundle, 
     return APR_SUCCESS;
 }
 
+/* What is about to be overwritten may be somebody's only copy of a key. */
+static void set_aside(job_t *job)
+{
+    cache_t *cache = job->context->cache;
+    char *data = NULL;
+    apr_size_t len = 0;
+
+    if (!job->damaged || cache_get(cache, AUTOCERT_CACHE_SHARED, job->cache_key, &data, &len, job->pool)
+                             != APR_SUCCESS)
+        return;
+    cache_put(cache, AUTOCERT_CACHE_PRIVATE, apr_pstrcat(job->pool, job->cache_key, "+damaged", NULL),
+              data, len, job->pool);
+    OPENSSL_cleanse(data, len);
+}
+
 static apr_status_t download_and_store(job_t *job, crypto_bundle_t **bundle, base_error_t *err)
 {
     const manager_order_context_t *context = job->context;
@@ -437,6 +512,7 @@ static apr_status_t download_and_store(job_t *job, crypto_bundle_t **bundle, bas
         return rv;
     if ((rv = crypto_bundle_write(*bundle, &pem, &len, job->pool, err)) != APR_SUCCESS)
         return rv;
+    set_aside(job);
     rv = cache_put(context->cache, AUTOCERT_CACHE_SHARED, job->cache_key, pem, len, job->pool);
     if (rv != APR_SUCCESS)
         return base_error_set(err, BASE_ERROR_LOCAL, rv, "the certificate cannot be stored in the cache: %s",
@@ -548,6 +624,15 @@ static void settle_problem(job_t *job, const base_error_t *err, manager_order_re
     apr_time_t now = now_of(job);
 
     result->problem = *err;
+    if (err->kind == BASE_ERROR_CA_DOWN && job->under_way) {
+        /* One order that is stuck says nothing about the others; if the CA is down, going on with
+         * this one will find out. */
+        result->next = now + INTERRUPTED_RETRY;
+        base_log(BASE_LOG_WARNING, "AC0122", job->name->name, "the CA failed in the middle of the order: "
+                 "%s; the order goes on in %" APR_TIME_T_FMT " s", err->detail,
+                 apr_time_sec(INTERRUPTED_RETRY));
+        return;
+    }
     if (err->kind == BASE_ERROR_CA_DOWN || err->http_status == 503)
         job->scope = MANAGER_ORDER_SCOPE_CA;
     if (err->kind == BASE_ERROR_CANCELLED || err->kind == BASE_ERROR_BUSY) {
@@ -579,6 +664,7 @@ static void run_locked(job_t *job, manager_order_result_t *result)
     }
     manager_ledger_load(&job->ledger, context->cache, job->name->name, job->pool);
     job->lifetime = result->not_after - result->not_before;
+    job->damaged = result->damaged;
     base_error_clear(&err);
     rv = cache_probe_write(context->cache, job->cache_key, job->pool);
     if (rv != APR_SUCCESS)

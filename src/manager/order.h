@@ -40,6 +40,7 @@ typedef struct manager_order_result_t {
                                  * scheduler decides, or the moment the CA or the budget named */
     apr_time_t not_before;      /* of the certificate in service, 0: none */
     apr_time_t not_after;
+    int damaged;                /* there is a file that no date makes good */
     manager_order_scope_t scope;
     base_error_t problem;       /* kind NONE when there is a good certificate now */
 } manager_order_result_t;
@@ -58,7 +59,8 @@ void manager_order_run(const manager_order_context_t *context, const manager_pol
  * What the cache holds for a name, without network: result->next is when it must be
  * renewed or, with a moment that is not in the future, that it must be obtained now; a name in
  * back-off has the moment of its next try, and its last problem. A file that cannot serve is
- * logged (AC0301) and left to be replaced.
+ * logged (AC0301) and left to be replaced; run() keeps a copy of a damaged one as the private
+ * record "KEY+damaged".
  */
 void manager_order_look(const manager_order_context_t *context, const manager_policy_name_t *name,
                         manager_order_result_t *result, apr_pool_t *pool);

@@ -46,6 +46,7 @@ typedef struct held_t {
     serve_certs_entry_t entry;      /* first: what callers see */
     crypto_bundle_t *bundle;        /* the same as the entry's, to free it */
     apr_size_t bytes;               /* estimated */
+    atomic_int orphaned;            /* the cache has no good file of it any more */
     atomic_uint refs;
 } held_t;
 
@@ -256,6 +257,7 @@ static held_t *make_held(serve_certs_t *certs, crypto_bundle_t *bundle, int test
     held->bundle = bundle;
     held->entry.bundle = bundle;
     held->entry.test = test;
+    atomic_init(&held->orphaned, 0);
     atomic_init(&held->refs, 1);
     return held;
 }
@@ -551,6 +553,9 @@ static held_t *fill_slot(serve_certs_t *certs, shard_t *shard, slot_t *slot,
         dropped = slot->held;
         slot->held = loaded->held;
     }
+    if (loaded->trouble != TROUBLE_NONE && slot->held != NULL) {
+        atomic_store(&slot->held->orphaned, 1);
+    }
     loaded->held = NULL;
     count_bytes(certs, slot, sizeof(*slot) + strlen(slot->name) + 1
                              + (slot->held != NULL ? slot->held->bytes : 0));
@@ -701,6 +706,11 @@ const serve_certs_entry_t *serve_certs_peek(serve_certs_t *certs,
     }
     apr_thread_mutex_unlock(shard->mutex);
     return held != NULL ? &held->entry : NULL;
+}
+
+int serve_certs_is_orphaned(const serve_certs_entry_t *entry)
+{
+    return atomic_load(&((const held_t *)entry)->orphaned);
 }
 
 void serve_certs_release(serve_certs_t *certs, const serve_certs_entry_t *entry)

@@ -61,6 +61,11 @@ const serve_certs_entry_t *serve_certs_acquire(serve_certs_t *certs,
 const serve_certs_entry_t *serve_certs_peek(serve_certs_t *certs,
                                             const manager_policy_name_t *name, apr_time_t now);
 
+/** Non-zero when the certificate is served from memory although the cache has no good file of
+ * it any more (removed, damaged): it should be obtained again before it is needed. One
+ * atomic read. */
+int serve_certs_is_orphaned(const serve_certs_entry_t *entry);
+
 /** Give it back; NULL is fine. */
 void serve_certs_release(serve_certs_t *certs, const serve_certs_entry_t *entry);
 

@@ -482,6 +482,16 @@ static void test_recheck_reads_only_what_changed(void **state)
     assert_int_equal(store.gets, 4);
 }
 
+/* @return -1 when nothing is served */
+static int orphaned(const manager_policy_name_t *name, apr_time_t now)
+{
+    const serve_certs_entry_t *entry = serve_certs_peek(world.certs, name, now);
+    int result = entry != NULL ? serve_certs_is_orphaned(entry) : -1;
+
+    serve_certs_release(world.certs, entry);
+    return result;
+}
+
 static void test_bad_replacement_keeps_the_old(void **state)
 {
     long serial = put_good(&a_name), next;
@@ -489,9 +499,11 @@ static void test_bad_replacement_keeps_the_old(void **state)
 
     (void)state;
     assert_int_equal(served(&a_name, now), serial);
+    assert_int_equal(orphaned(&a_name, now), 0);
     put_text(a_name.name, "-----BEGIN EC PRIVATE KEY-----\nAAAA\n");
     shared_versions_raise(world.versions, a_name.name);
     assert_int_equal(served(&a_name, now), serial);
+    assert_int_equal(orphaned(&a_name, now), 1);
     assert_int_equal(line_count, 1);
     assert_non_null(strstr(last_line, "a.example.org"));
     assert_line_ends("; the certificate in memory stays in service");
@@ -505,6 +517,7 @@ static void test_bad_replacement_keeps_the_old(void **state)
     assert_int_equal(store.gets, 3);
     next = put_good(&a_name);
     assert_int_equal(served(&a_name, now += SERVE_CERTS_RECHECK), next);
+    assert_int_equal(orphaned(&a_name, now), 0);
 }
 
 static void test_trouble_is_logged_once_a_minute(void **state)
@@ -539,6 +552,7 @@ static void test_gone_or_unreadable_file_keeps_the_old(void **state)
     assert_int_equal(served(&a_name, now), serial);
     mem_remove(NULL, AUTOCERT_CACHE_SHARED, a_name.name, NULL);
     assert_int_equal(served(&a_name, now += SERVE_CERTS_RECHECK), serial);
+    assert_int_equal(orphaned(&a_name, now), 1);
     assert_int_equal(line_count, 1);
     assert_line_ends("; the certificate in memory stays in service");
 
