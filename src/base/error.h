@@ -32,7 +32,7 @@ typedef struct base_error_t {
     apr_status_t status;        /* never APR_SUCCESS when kind is not NONE */
     int http_status;            /* of the CA's answer, 0 without one */
     apr_time_t retry_at;        /* the CA's Retry-After as a moment, 0 without one */
-    char type[BASE_ERROR_TYPE_MAX];     /* RFC 8555 6.7 type without "urn:ietf:params:acme:error:" */
+    char type[BASE_ERROR_TYPE_MAX]; /* RFC 8555 6.7 type without "urn:ietf:params:acme:error:" */
     char detail[BASE_ERROR_DETAIL_MAX]; /* for people; control characters replaced */
 } base_error_t;
 

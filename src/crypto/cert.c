@@ -62,6 +62,7 @@ int crypto_cert_extend(X509 *cert, X509 *issuer, int nid, const char *value)
     X509V3_CTX ctx;
     int ok;
 
+    X509V3_set_ctx_nodb(&ctx);
     X509V3_set_ctx(&ctx, issuer, cert, NULL, NULL, 0);
     ext = X509V3_EXT_conf_nid(NULL, &ctx, nid, value);
     ok = ext && X509_add_ext(cert, ext, -1);

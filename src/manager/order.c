@@ -384,7 +384,7 @@ static apr_status_t authorize_one(job_t *job, const char *url, const challenge_k
         return base_error_set(err, BASE_ERROR_VALIDATION, APR_EGENERAL,
                               "the CA holds the authorization for invalid");
     if (strcmp(authorization->identifier, job->name->name) != 0)
-        return base_error_set(err, BASE_ERROR_CA_DOWN, APR_EGENERAL,
+        return base_error_set(err, BASE_ERROR_VALIDATION, APR_EGENERAL,
                               "the CA asks to prove another name, %s", authorization->identifier);
     challenge = acme_order_challenge_find(authorization, kind->type);
     if (challenge == NULL)
@@ -505,7 +505,11 @@ static apr_status_t download_and_store(job_t *job, crypto_bundle_t **bundle, bas
         return rv;
     rv = crypto_bundle_from_ca(bundle, job->key, pem, len, job->name->name, now_of(job), err);
     if (rv != APR_SUCCESS) {
-        forget_saved(job);      /* the same order would bring the same bytes again */
+        /* The same order would bring the same bytes again, and so may a new one: a failure of this
+         * name, which waits longer each time. */
+        forget_saved(job);
+        if (err->kind == BASE_ERROR_CA_DOWN)
+            err->kind = BASE_ERROR_VALIDATION;
         return rv;
     }
     if ((rv = wait_until_valid(job, *bundle, err)) != APR_SUCCESS)

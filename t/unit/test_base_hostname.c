@@ -167,7 +167,8 @@ static void test_special_use(void **state)
         { "a.internal", "internal" }, { "x.y.acme.invalid", "invalid" }, { "a.local", "local" },
         { "localhost", "localhost" }, { "a.localhost", "localhost" }, { "a.onion", "onion" },
         { "1.0.0.127.in-addr.arpa", "in-addr.arpa" }, { "8.ip6.arpa", "ip6.arpa" },
-        { "example.org", NULL }, { "a.test", NULL }, { "a.example", NULL }, { "notlocal.org", NULL },
+        { "example.org", NULL }, { "a.test", NULL }, { "a.example", NULL },
+        { "notlocal.org", NULL },
         { "a.glocal", NULL }, { "local.org", NULL }, { "myhome.arpa", NULL }, { "e164.arpa", NULL },
     };
     size_t i;

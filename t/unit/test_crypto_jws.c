@@ -145,7 +145,8 @@ static json_t *verify_jws(const char *jws, EVP_PKEY *key, const EVP_MD *md, size
         int len;
 
         assert_int_equal(raw_len, 2 * half);
-        ECDSA_SIG_set0(sig, BN_bin2bn(raw, (int)half, NULL), BN_bin2bn(raw + half, (int)half, NULL));
+        ECDSA_SIG_set0(sig, BN_bin2bn(raw, (int)half, NULL),
+                       BN_bin2bn(raw + half, (int)half, NULL));
         len = i2d_ECDSA_SIG(sig, &der);
         ECDSA_SIG_free(sig);
         raw = der;
