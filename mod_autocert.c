@@ -68,15 +68,16 @@ static int pre_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
 static void shorten_keepalive(void)
 {
 #ifdef TCP_KEEPIDLE
-    const httpd_config_global_t *global = httpd_config_global();
+    const apr_array_header_t *ports = httpd_config_global()->listener_ports;
     ap_listen_rec *lr;
-    int idle = KEEPALIVE_IDLE_SECONDS;
+    int idle = KEEPALIVE_IDLE_SECONDS, i;
     apr_os_sock_t fd;
 
     for (lr = ap_listeners; lr != NULL; lr = lr->next)
-        if (lr->sd != NULL && lr->bind_addr->port == global->listener_port
-            && apr_os_sock_get(&fd, lr->sd) == APR_SUCCESS)
-            setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+        for (i = 0; i < ports->nelts; i++)
+            if (lr->sd != NULL && lr->bind_addr->port == APR_ARRAY_IDX(ports, i, apr_port_t)
+                && apr_os_sock_get(&fd, lr->sd) == APR_SUCCESS)
+                setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
 #endif
 }
 

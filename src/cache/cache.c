@@ -232,6 +232,10 @@ void cache_unlock(cache_lock_t *lock)
 
 apr_status_t cache_probe_write(cache_t *cache, const char *key, apr_pool_t *pool)
 {
+    /* Each space can be the one that cannot be written: they are different directories. */
+    static const autocert_cache_space_t spaces[] = {
+        AUTOCERT_CACHE_SHARED, AUTOCERT_CACHE_PRIVATE
+    };
     autocert_cache_stat_t st;
     const char *probe;
     char *value;
@@ -241,15 +245,17 @@ apr_status_t cache_probe_write(cache_t *cache, const char *key, apr_pool_t *pool
         return APR_EINVAL;
     }
     rv = cache_stat(cache, AUTOCERT_CACHE_SHARED, key, &st, pool);
-    if (rv != APR_SUCCESS && rv != APR_NOTFOUND) {
-        return rv;
+    if (rv == APR_NOTFOUND) {
+        rv = APR_SUCCESS;
     }
     probe = apr_psprintf(pool, "%.*s%s", (int)(KEY_MAX - strlen(PROBE_SUFFIX)), key, PROBE_SUFFIX);
     value = apr_palloc(pool, PROBE_BYTES);
     memset(value, 'x', PROBE_BYTES);
-    rv = cache_put(cache, AUTOCERT_CACHE_PRIVATE, probe, value, PROBE_BYTES, pool);
-    if (rv != APR_SUCCESS) {
-        return rv;
+    for (size_t i = 0; rv == APR_SUCCESS && i < sizeof(spaces) / sizeof(spaces[0]); i++) {
+        rv = cache_put(cache, spaces[i], probe, value, PROBE_BYTES, pool);
+        if (rv == APR_SUCCESS) {
+            rv = cache_remove(cache, spaces[i], probe, pool);
+        }
     }
-    return cache_remove(cache, AUTOCERT_CACHE_PRIVATE, probe, pool);
+    return rv;
 }

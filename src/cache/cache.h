@@ -50,7 +50,7 @@ apr_status_t cache_lock(cache_t *cache, const char *key, cache_lock_t **lock);
 void cache_unlock(cache_lock_t *lock);
 
 /** Find out whether a value of a certificate's size could be stored under this
- * shared key: writes a private record of 16 KiB and removes it again. */
+ * shared key: writes 16 KiB under "KEY+probe" in both spaces and removes them again. */
 apr_status_t cache_probe_write(cache_t *cache, const char *key, apr_pool_t *pool);
 
 #endif

@@ -250,50 +250,73 @@ static void check_ports(check_t *check, const server_rec *s, const httpd_config_
     const server_addr_rec *addr;
 
     for (addr = s->addrs; addr != NULL; addr = addr->next)
-        if (addr->host_port == 80 || addr->host_port == 0)
+        if (addr->host_port == 80 || addr->host_port == 0) {
             fail(check, place, NULL, "AutocertEngine: this vhost %s: move it to <VirtualHost *:443>, or "
                  "write \"AutocertEngine off\" in it",
                  addr->host_port == 80 ? "is for port 80" : "names no port");
+            return;     /* "*" stands for several addresses */
+        }
 }
 
-static int is_word_of(const char *args, const char *name, apr_pool_t *pool)
+/* The name of the vhost that is among the words of a line; NULL when none is. */
+static const char *find_name_in(const char *args, const server_rec *s, const httpd_config_t *config,
+                                apr_pool_t *pool)
 {
-    while (*args != '\0')
-        if (strcasecmp(ap_getword_conf(pool, &args), name) == 0)
-            return 1;
-    return 0;
+    const apr_array_header_t *const lists[] = { config->names, s->names, s->wild_names };
+    size_t n;
+    int i;
+
+    while (*args != '\0') {
+        const char *word = ap_getword_conf(pool, &args);
+
+        if (s->server_hostname != NULL && strcasecmp(s->server_hostname, word) == 0)
+            return s->server_hostname;
+        for (n = 0; n < sizeof(lists) / sizeof(lists[0]); n++)
+            for (i = 0; lists[n] != NULL && i < lists[n]->nelts; i++)
+                if (strcasecmp(APR_ARRAY_IDX(lists[n], i, const char *), word) == 0)
+                    return APR_ARRAY_IDX(lists[n], i, const char *);
+    }
+    return NULL;
+}
+
+/* The first line of mod_md that names the vhost; a section's own lines belong to it. */
+static const ap_directive_t *find_md_line(const char **name, const ap_directive_t *node,
+                                          const server_rec *s, const httpd_config_t *config,
+                                          apr_pool_t *pool)
+{
+    static const char *const directives[] = { "MDomain", "<MDomain", "<MDomainSet", "MDMember" };
+    const ap_directive_t *found;
+    size_t d;
+
+    for (; node != NULL; node = node->next)
+        for (d = 0; d < sizeof(directives) / sizeof(directives[0]); d++) {
+            if (strcasecmp(node->directive, directives[d]) != 0)
+                continue;
+            *name = find_name_in(apr_pstrndup(pool, node->args, strcspn(node->args, ">")), s, config,
+                                 pool);
+            if (*name != NULL)
+                return node;
+            if ((found = find_md_line(name, node->first_child, s, config, pool)) != NULL)
+                return found;
+        }
+    return NULL;
 }
 
 /* mod_md manages a vhost when any of its names is in any MDomain. */
 static void check_mod_md(check_t *check, const server_rec *s, const httpd_config_t *config,
                          const httpd_config_place_t *place)
 {
-    static const char *const directives[] = { "MDomain", "<MDomain", "<MDomainSet" };
-    const ap_directive_t *nodes[2] = { ap_conftree, NULL }, *vhost = find_vhost_node(ap_conftree, s);
-    size_t n, d;
-    int i;
+    const ap_directive_t *vhost = find_vhost_node(ap_conftree, s), *node;
+    const char *name;
 
     if (ap_find_linked_module("mod_md.c") == NULL)
         return;
-    nodes[1] = vhost ? vhost->first_child : NULL;
-    for (n = 0; n < 2; n++)
-        for (d = 0; d < sizeof(directives) / sizeof(directives[0]); d++) {
-            const ap_directive_t *node = nodes[n];
-
-            for (; (node = find_line(node, directives[d])) != NULL; node = node->next) {
-                const char *args = apr_pstrndup(check->ptemp, node->args, strcspn(node->args, ">"));
-
-                for (i = 0; i < config->names->nelts; i++) {
-                    const char *name = APR_ARRAY_IDX(config->names, i, const char *);
-
-                    if (!is_word_of(args, name, check->ptemp))
-                        continue;
-                    fail(check, place, name, "mod_md manages it too (%s:%d): remove it from MDomain, or "
-                         "write \"AutocertEngine off\" in the vhost", node->filename, node->line_num);
-                    return;
-                }
-            }
-        }
+    node = find_md_line(&name, ap_conftree, s, config, check->ptemp);
+    if (node == NULL && vhost != NULL)
+        node = find_md_line(&name, vhost->first_child, s, config, check->ptemp);
+    if (node != NULL)
+        fail(check, place, name, "mod_md manages it too (%s:%d): remove it from MDomain, or "
+             "write \"AutocertEngine off\" in the vhost", node->filename, node->line_num);
 }
 
 static void add_to_policy(check_t *check, const server_rec *s, httpd_config_t *config,
@@ -314,6 +337,29 @@ static void add_to_policy(check_t *check, const server_rec *s, httpd_config_t *c
     }
 }
 
+/* mod_ssl takes a vhost on a port for https as a TLS one only if it has certificate files, so one
+ * that AutocertEngine of the server manages is given the line that AutocertDomain would stand for. */
+static void turn_tls_on(check_t *check, server_rec *s)
+{
+    ap_directive_t line;
+    cmd_parms parms;
+    const char *err;
+
+    memset(&line, 0, sizeof(line));
+    line.directive = "SSLEngine";
+    line.args = "on";
+    line.filename = s->defn_name;
+    line.line_num = (int)s->defn_line_number;
+    memset(&parms, 0, sizeof(parms));
+    parms.limited = -1;
+    parms.override = RSRC_CONF;
+    parms.pool = check->pconf;
+    parms.temp_pool = check->ptemp;
+    parms.server = s;
+    if ((err = ap_walk_config(&line, &parms, s->lookup_defaults)) != NULL)
+        fail(check, NULL, NULL, "%s", err);
+}
+
 static void check_vhost(check_t *check, server_rec *s)
 {
     httpd_config_t *config = httpd_config_of(s);
@@ -322,6 +368,8 @@ static void check_vhost(check_t *check, server_rec *s)
     config->managed = is_managed(s, config);
     if (!config->managed)
         return;
+    if (!config->listed && !has_line(s, "SSLEngine"))
+        turn_tls_on(check, s);
     check_ports(check, s, &place);
     collect_names(check, s, config, &place);
     if (config->names->nelts == 0) {
@@ -408,6 +456,17 @@ static void check_cache(check_t *check)
         warn(check, &global->cache_place, NULL, "AutocertCache: %s", warning);
 }
 
+/* httpd lets a vhost without a line of ours share the main server's part: what is found out
+ * about a vhost needs one of its own. */
+static void separate_config(check_t *check, server_rec *s)
+{
+    httpd_config_t *base = httpd_config_of(check->main_server);
+
+    if (httpd_config_of(s) == base)
+        ap_set_module_config(s->module_config, &autocert_module,
+                             httpd_config_merge(check->pconf, base, httpd_config_create(check->pconf, s)));
+}
+
 int httpd_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                        server_rec *main_server)
 {
@@ -422,6 +481,8 @@ int httpd_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     check.global = httpd_config_global();
     if (check.global->ca.email == NULL)
         check.global->ca.email = check.global->email;
+    for (s = main_server->next; s != NULL; s = s->next)
+        separate_config(&check, s);
     for (s = main_server; s != NULL; s = s->next)
         check_vhost(&check, s);
     for (s = main_server; s != NULL; s = s->next)

@@ -30,6 +30,7 @@ void httpd_config_begin(apr_pool_t *pconf)
     current->cache_provider = &cache_dir_provider;
     current->memory = MEMORY_DEFAULT;
     current->policy = manager_policy_create(pconf);
+    current->listener_ports = apr_array_make(pconf, 1, sizeof(apr_port_t));
 }
 
 httpd_config_global_t *httpd_config_global(void)

@@ -82,7 +82,7 @@ typedef struct httpd_config_global_t {
     apr_size_t memory;                  /* bytes */
     manager_policy_t *policy;           /* made by check_config */
     int vhosts;                         /* managed ones */
-    apr_port_t listener_port;           /* of AutocertListener, 0 without one */
+    apr_array_header_t *listener_ports; /* apr_port_t, of AutocertListener lines */
 } httpd_config_global_t;
 
 /** Begin a new configuration: all defaults. pre_config. */

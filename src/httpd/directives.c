@@ -1,6 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 #include "httpd/directives.h"
 
+#include <arpa/inet.h>
 #include <string.h>
 
 #include <ap_mpm.h>
@@ -79,16 +80,23 @@ static const char *walk(const cmd_parms *cmd, const char *name, const char *args
 
 /* --- Engine and names ---------------------------------------------------------- */
 
+/* "unless the vhost says otherwise": anywhere in it, also further down. */
+static const char *turn_tls_on(const cmd_parms *cmd)
+{
+    return find_directive(siblings(cmd), "SSLEngine") ? NULL : walk(cmd, "SSLEngine", "on");
+}
+
 static const char *set_engine(cmd_parms *cmd, void *dir, int on)
 {
     const char *err = check_server(cmd);
 
     (void)dir;
-    if (err == NULL && on && ap_find_linked_module("mod_ssl.c") == NULL)
+    if (err != NULL)
+        return err;
+    if (on && ap_find_linked_module("mod_ssl.c") == NULL)
         return refuse(cmd, NO_MOD_SSL);
-    if (err == NULL)
-        httpd_config_of(cmd->server)->engine = on ? HTTPD_CONFIG_ON : HTTPD_CONFIG_OFF;
-    return err;
+    httpd_config_of(cmd->server)->engine = on ? HTTPD_CONFIG_ON : HTTPD_CONFIG_OFF;
+    return on && cmd->server->is_virtual ? turn_tls_on(cmd) : NULL;
 }
 
 /* A vhost for plain HTTP must not begin to speak TLS. */
@@ -130,13 +138,13 @@ static int contains(const apr_array_header_t *names, const char *name)
     return 0;
 }
 
-/* Make the vhost answer to a name: ServerName when it has none, else ServerAlias. */
+/* Make the vhost answer to a name: ServerName when it has none and can have this, else ServerAlias. */
 static const char *add_server_name(const cmd_parms *cmd, const char *name)
 {
     const server_rec *s = cmd->server;
     const ap_directive_t *written = find_directive(siblings(cmd), "ServerName");
 
-    if (s->server_hostname == NULL && written == NULL)
+    if (s->server_hostname == NULL && written == NULL && name[0] != '*')
         return walk(cmd, "ServerName", name);
     if (s->server_hostname != NULL && strcasecmp(s->server_hostname, name) == 0)
         return NULL;
@@ -171,9 +179,7 @@ static const char *set_domain(cmd_parms *cmd, void *dir, int argc, char *const a
         if (!contains(config->domains, name))
             APR_ARRAY_PUSH(config->domains, const char *) = name;
     }
-    if (find_directive(siblings(cmd), "SSLEngine") == NULL)
-        return walk(cmd, "SSLEngine", "on");
-    return NULL;
+    return turn_tls_on(cmd);
 }
 
 /* --- AutocertListener ------------------------------------------------------------ */
@@ -248,15 +254,25 @@ static const char *make_vhost(const cmd_parms *cmd, const char *address, const c
     return ap_walk_config(vhost, &copy, cmd->server->lookup_defaults);
 }
 
-/* "8443", "192.0.2.1:8443", "[::1]:8443": an address is told from a name by its shape. */
+/* "8443", "*:8443", "192.0.2.1:8443", "[::1]:8443": an address is told from a name by its shape.
+ * What is none leaves host and port as they are. A host name is none: "-t" looks nothing up. */
 static int read_address(const cmd_parms *cmd, const char *text, const char **host, apr_port_t *port)
 {
     char *found = NULL, *scope = NULL;
+    unsigned char address[16];          /* of IPv6, the longer one */
+    apr_port_t given = 0;
 
-    if (apr_parse_addr_port(&found, &scope, port, text, cmd->pool) != APR_SUCCESS || *port == 0)
+    if (apr_parse_addr_port(&found, &scope, &given, text, cmd->pool) != APR_SUCCESS || given == 0)
         return 0;
-    *host = found == NULL ? "*" : strchr(found, ':') ? apr_pstrcat(cmd->pool, "[", found, "]", NULL)
-                                                   : found;
+    if (found == NULL)
+        *host = "*";
+    else if (strcmp(found, "*") == 0 || inet_pton(AF_INET, found, address) == 1)
+        *host = found;
+    else if (inet_pton(AF_INET6, found, address) == 1)
+        *host = apr_pstrcat(cmd->pool, "[", found, "]", NULL);
+    else
+        return 0;
+    *port = given;
     return 1;
 }
 
@@ -291,7 +307,7 @@ static const char *set_listener(cmd_parms *cmd, void *dir, int argc, char *const
         if (err != NULL)
             return err;
     }
-    httpd_config_global()->listener_port = port;
+    APR_ARRAY_PUSH(httpd_config_global()->listener_ports, apr_port_t) = port;
     return make_vhost(cmd, apr_psprintf(cmd->pool, "%s:%d", host, (int)port), names);
 }
 

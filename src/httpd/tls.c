@@ -326,12 +326,11 @@ static void show_managed(connection_t *connection, conn_rec *c)
     SSL *ssl = connection->ssl;
     serve_certs_t *certs = httpd_runtime()->certs;
     const manager_policy_name_t *name = find_name(ssl, c->base_server);
-    const serve_certs_entry_t *entry;
+    const serve_certs_entry_t *entry = NULL;
     const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
 
-    if (name == NULL || certs == NULL)
-        return;
-    entry = serve_certs_acquire(certs, name, apr_time_now());
+    if (name != NULL && certs != NULL)
+        entry = serve_certs_acquire(certs, name, apr_time_now());
     if (entry != NULL) {
         SSL_use_certificate(ssl, entry->bundle->leaf);
         ERR_clear_error();

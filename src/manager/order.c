@@ -15,6 +15,7 @@
 #include "manager/ledger.h"
 
 #define KINDS_MAX 8                                 /* challenge kinds tried for one name */
+#define SAVED_SUFFIX "+order"
 #define SAVED_VERSION 1                             /* layout of the "+order" record */
 #define BUSY_RETRY apr_time_from_msec(500)          /* another process has the name's lock */
 #define AHEAD_MAX apr_time_from_sec(30)             /* a certificate of the near future is waited for */
@@ -36,6 +37,8 @@ typedef struct job_t {
     acme_order_t *order;
     const char *asked;                  /* URL of the challenge the CA was told to validate, NULL: none */
     apr_time_t asked_at;
+    const char *asked_type;
+    const char *asked_token;
     const char *challenge;              /* the type that worked, NULL: none was needed */
     int damaged;                        /* the file in the cache is no good at any time */
     int under_way;                      /* the CA has answered about this order in this run */
@@ -95,6 +98,22 @@ static apr_status_t load_certificate(crypto_bundle_t **bundle, int *damaged,
     return rv;
 }
 
+/* Who was killed between storing a certificate and forgetting its order left the order behind, and
+ * its private key. Whoever holds the lock will forget it. */
+static void forget_finished(const manager_order_context_t *context, const manager_policy_name_t *name,
+                            apr_pool_t *pool)
+{
+    const char *key = apr_pstrcat(pool, manager_policy_cache_key(name, pool), SAVED_SUFFIX, NULL);
+    autocert_cache_stat_t st;
+    cache_lock_t *lock = NULL;
+
+    if (cache_stat(context->cache, AUTOCERT_CACHE_PRIVATE, key, &st, pool) != APR_SUCCESS
+        || cache_lock(context->cache, name->name, &lock) != APR_SUCCESS)
+        return;
+    cache_remove(context->cache, AUTOCERT_CACHE_PRIVATE, key, pool);
+    cache_unlock(lock);
+}
+
 void manager_order_look(const manager_order_context_t *context, const manager_policy_name_t *name,
                         manager_order_result_t *result, apr_pool_t *pool)
 {
@@ -123,6 +142,9 @@ void manager_order_look(const manager_order_context_t *context, const manager_po
         result->next = ledger.next_try;
         result->problem = ledger.problem;
     }
+    else if (result->next > now) {
+        forget_finished(context, name, pool);
+    }
 }
 
 /* --- The saved order: what lets the next child go on ----------------------- */
@@ -142,11 +164,12 @@ static apr_status_t save_order(job_t *job, base_error_t *err)
 
     if (rv != APR_SUCCESS)
         return rv;
-    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s,s:s#,s:s*,s:I}", "v", SAVED_VERSION,
+    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s,s:s#,s:s*,s:s*,s:s*,s:I}", "v", SAVED_VERSION,
                                     "ca", ca_of(job->context)->directory_url,
                                     "account", acme_account_url(account, job->pool),
                                     "order", job->order->url, "key", pem, (int)len,
-                                    "asked", job->asked, "asked_at",
+                                    "asked", job->asked, "type", job->asked_type,
+                                    "token", job->asked_token, "asked_at",
                                     (json_int_t)apr_time_sec(job->asked_at)), job->pool);
     if (json == NULL)
         return base_error_set(err, BASE_ERROR_LOCAL, APR_ENOMEM, "the order cannot be saved");
@@ -185,6 +208,8 @@ static const char *load_saved(job_t *job)
             || !crypto_key_is(job->key, job->name->settings->key_type))
             url = NULL;
         job->asked = url != NULL ? base_json_string(json, "asked") : NULL;
+        job->asked_type = job->asked != NULL ? base_json_string(json, "type") : NULL;
+        job->asked_token = job->asked != NULL ? base_json_string(json, "token") : NULL;
         job->asked_at = apr_time_from_sec(base_json_integer(json, "asked_at", 0));
     }
     if (url == NULL) {
@@ -192,6 +217,29 @@ static const char *load_saved(job_t *job)
         job->key = NULL;
     }
     return url;
+}
+
+/* An answer that a child left published when it was stopped, of a challenge that is over now. */
+static void withdraw_left(job_t *job)
+{
+    const challenge_kind_t *kind = job->asked_type != NULL ? challenge_find(job->asked_type) : NULL;
+    challenge_task_t task;
+
+    if (kind == NULL || job->asked_token == NULL)
+        return;
+    memset(&task, 0, sizeof(task));
+    task.cache = job->context->cache;
+    task.name = job->name->name;
+    task.token = job->asked_token;
+    kind->withdraw(&task, job->pool);
+    job->asked_type = job->asked_token = NULL;
+}
+
+/* This order has what it needs of the budget, so less urgent ones may ask for theirs. */
+static void let_next_go(const job_t *job)
+{
+    if (job->context->placed != NULL)
+        job->context->placed(job->context->placed_baton);
 }
 
 /* Go on with a saved order when the CA still has a use for it. */
@@ -202,6 +250,7 @@ static apr_status_t resume_order(job_t *job, base_error_t *err)
 
     if (url == NULL)
         return APR_NOTFOUND;
+    let_next_go(job);
     rv = acme_order_fetch(&job->order, job->context->account, url, job->pool, err);
     if (rv == APR_SUCCESS && job->order->status != ACME_ORDER_INVALID) {
         job->under_way = 1;
@@ -213,6 +262,7 @@ static apr_status_t resume_order(job_t *job, base_error_t *err)
     base_log(BASE_LOG_INFO, "AC0112", job->name->name,
              "the saved order %s is of no use any more; a new one is placed", url);
     base_error_clear(err);
+    withdraw_left(job);
     forget_saved(job);
     EVP_PKEY_free(job->key);
     job->key = NULL;
@@ -229,8 +279,10 @@ static apr_status_t take_budget(job_t *job, base_error_t *err)
     apr_status_t rv = manager_budget_take(context->cache, ca_of(context)->id, &context->rate,
                                           now_of(job), &when, stop_of(job), job->pool);
 
-    if (rv == APR_SUCCESS)
+    if (rv == APR_SUCCESS) {
+        let_next_go(job);
         return rv;
+    }
     if (rv == APR_EAGAIN) {
         job->scope = MANAGER_ORDER_SCOPE_CA;
         base_error_set(err, BASE_ERROR_WAIT, rv, "the order budget of %d per %" APR_TIME_T_FMT
@@ -255,7 +307,7 @@ static apr_status_t place_order(job_t *job, base_error_t *err)
         return rv;
     EVP_PKEY_free(job->key);
     job->key = NULL;
-    job->asked = NULL;
+    job->asked = job->asked_type = job->asked_token = NULL;
     rv = crypto_key_generate(&job->key, job->name->settings->key_type, err);
     if (rv == APR_SUCCESS)
         rv = acme_order_create(&job->order, context->account, job->name->name, job->pool, err);
@@ -323,6 +375,8 @@ static apr_status_t await_asked(job_t *job, const char *url, const acme_order_ch
     }
     *needed = 1;
     job->asked = challenge->url;
+    job->asked_type = challenge->type;
+    job->asked_token = challenge->token;
     job->asked_at = now_of(job);
     return save_order(job, err);
 }
@@ -539,6 +593,8 @@ static apr_status_t obtain_once(job_t *job, crypto_bundle_t **bundle, base_error
         rv = place_order(job, err);
     if (rv == APR_SUCCESS)
         rv = get_ready(job, err);
+    if (rv == APR_SUCCESS && job->challenge == NULL)
+        withdraw_left(job);
     if (rv == APR_SUCCESS && job->order->status == ACME_ORDER_VALID)
         return download_and_store(job, bundle, err);
     if (rv == APR_SUCCESS)
@@ -573,6 +629,7 @@ static void report_success(job_t *job, const crypto_bundle_t *bundle, manager_or
     char expires[16], renewal[16], how[80];
     const acme_client_config_t *ca = ca_of(job->context);
 
+    result->answered = 1;
     result->not_before = bundle->not_before;
     result->not_after = bundle->not_after;
     result->next = manager_policy_renew_at(job->name, bundle->not_before, bundle->not_after);
@@ -647,6 +704,7 @@ static void settle_problem(job_t *job, const base_error_t *err, manager_order_re
         result->next = err->retry_at;
     }
     else {
+        result->answered = job->under_way;
         report_failure(job, err, result);
     }
 }
@@ -664,6 +722,8 @@ static void run_locked(job_t *job, manager_order_result_t *result)
     if (result->next > now_of(job)) {
         /* Somebody else was faster, or has just failed: every child may look at the cache anew. */
         shared_versions_raise(context->versions, job->name->name);
+        if (result->problem.kind == BASE_ERROR_NONE)
+            forget_saved(job);
         return;
     }
     manager_ledger_load(&job->ledger, context->cache, job->name->name, job->pool);
@@ -684,6 +744,25 @@ static void run_locked(job_t *job, manager_order_result_t *result)
     EVP_PKEY_free(job->key);
 }
 
+/* Without the lock two processes could order the same name, so nobody does. The ledger is
+ * written by the lock's holder only, so each time counts as the first failure. */
+static void settle_unlocked(job_t *job, apr_status_t status, manager_order_result_t *result)
+{
+    manager_ledger_t ledger;
+    apr_time_t now = now_of(job);
+    char text[120], next[32];
+
+    memset(&ledger, 0, sizeof(ledger));
+    manager_order_look(job->context, job->name, result, job->pool);
+    base_error_set(&result->problem, BASE_ERROR_LOCAL, status, "its lock in the cache cannot be taken: %s",
+                   apr_strerror(status, text, sizeof(text)));
+    manager_ledger_fail(&ledger, &result->problem, result->not_after - result->not_before, now, 0);
+    result->next = ledger.next_try;
+    base_log(failure_level(result, now), "AC0121", job->name->name, "not %s: %s; next try %s",
+             result->not_after > 0 ? "renewed" : "obtained", result->problem.detail,
+             base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now)));
+}
+
 void manager_order_run(const manager_order_context_t *context, const manager_policy_name_t *name,
                        manager_order_result_t *result, apr_pool_t *pool)
 {
@@ -698,7 +777,7 @@ void manager_order_run(const manager_order_context_t *context, const manager_pol
     job.pool = pool;
     job.started = context->now();
     job.cache_key = manager_policy_cache_key(name, pool);
-    job.saved_key = apr_pstrcat(pool, job.cache_key, "+order", NULL);
+    job.saved_key = apr_pstrcat(pool, job.cache_key, SAVED_SUFFIX, NULL);
     rv = cache_lock(context->cache, name->name, &lock);
     if (rv == APR_EBUSY) {
         base_error_set(&result->problem, BASE_ERROR_BUSY, rv, "another process works on it");
@@ -706,15 +785,7 @@ void manager_order_run(const manager_order_context_t *context, const manager_pol
         return;
     }
     if (rv != APR_SUCCESS) {
-        char text[120];
-
-        /* Without the lock two processes could order the same name, so nobody does; the
-         * ledger is written by the lock's holder only, so the wait is a fixed one. */
-        base_error_set(&result->problem, BASE_ERROR_LOCAL, rv, "its lock in the cache cannot be taken: %s",
-                       apr_strerror(rv, text, sizeof(text)));
-        result->next = context->now() + MANAGER_LEDGER_WAIT_FIRST;
-        base_log(BASE_LOG_ERR, "AC0121", name->name, "not obtained: %s; next try in a minute",
-                 result->problem.detail);
+        settle_unlocked(&job, rv, result);
         return;
     }
     run_locked(&job, result);

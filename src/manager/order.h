@@ -26,6 +26,9 @@ typedef struct manager_order_context_t {
     manager_budget_rate_t rate;         /* of the CA */
     int test;                           /* it is a test CA */
     apr_time_t (*now)(void);
+    void (*placed)(void *baton);        /* NULL, or told by the worker thread that the order needs
+                                         * nothing of the budget any more; not told when it failed */
+    void *placed_baton;
 } manager_order_context_t;
 
 /** Whom a problem concerns. */
@@ -41,6 +44,7 @@ typedef struct manager_order_result_t {
     apr_time_t not_before;      /* of the certificate in service, 0: none */
     apr_time_t not_after;
     int damaged;                /* there is a file that no date makes good */
+    int answered;               /* the CA was asked in this run and is well */
     manager_order_scope_t scope;
     base_error_t problem;       /* kind NONE when there is a good certificate now */
 } manager_order_result_t;

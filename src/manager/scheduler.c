@@ -61,6 +61,8 @@ typedef struct worker_t {
     apr_thread_t *thread;
     item_t *item;                   /* to do; NULL: idle. Guarded by the mutex */
     int done;                       /* the item was worked on; guarded by the mutex */
+    manager_order_context_t context;    /* the scheduler's, with what concerns this worker */
+    volatile apr_uint32_t placed;   /* its order needs nothing of the budget any more */
     manager_order_result_t result;
 } worker_t;
 
@@ -86,12 +88,28 @@ struct manager_scheduler_t {
     apr_thread_cond_t *cond;
     int leaving;                    /* guarded by the mutex: workers end */
     worker_t worker[MANAGER_SCHEDULER_WORKERS];
+    worker_t *last;                 /* the one that was given work last, dispatcher only */
     apr_thread_t *dispatcher;
     int done_pipe[2];               /* a worker writes when it is done */
     volatile apr_uint32_t alive;    /* threads that have not ended */
 };
 
 /* --- Workers ---------------------------------------------------------------- */
+
+static void wake_dispatcher(const manager_scheduler_t *scheduler)
+{
+    if (write(scheduler->done_pipe[1], "", 1) < 0 && errno != EAGAIN)
+        base_log(BASE_LOG_DEBUG, "AC0199", NULL, "a worker could not wake the dispatcher; "
+                 "it looks by itself");
+}
+
+static void note_placed(void *baton)
+{
+    worker_t *worker = baton;
+
+    apr_atomic_set32(&worker->placed, 1);
+    wake_dispatcher(worker->scheduler);
+}
 
 static void *APR_THREAD_FUNC run_worker(apr_thread_t *thread, void *data)
 {
@@ -108,13 +126,11 @@ static void *APR_THREAD_FUNC run_worker(apr_thread_t *thread, void *data)
         if (scheduler->leaving)
             break;
         apr_thread_mutex_unlock(scheduler->mutex);
-        manager_order_run(&scheduler->context, worker->item->name, &worker->result, pool);
+        manager_order_run(&worker->context, worker->item->name, &worker->result, pool);
         apr_pool_clear(pool);
         apr_thread_mutex_lock(scheduler->mutex);
         worker->done = 1;
-        if (write(scheduler->done_pipe[1], "", 1) < 0 && errno != EAGAIN)
-            base_log(BASE_LOG_DEBUG, "AC0199", NULL, "a worker could not wake the dispatcher; "
-                     "it looks by itself");
+        wake_dispatcher(scheduler);
     }
     apr_thread_mutex_unlock(scheduler->mutex);
     if (pool != NULL)
@@ -136,6 +152,8 @@ static worker_t *find_idle_worker(manager_scheduler_t *scheduler)
 static void hand_over(manager_scheduler_t *scheduler, worker_t *worker, item_t *item)
 {
     item->state = ITEM_RUNNING;
+    scheduler->last = worker;
+    apr_atomic_set32(&worker->placed, 0);
     apr_thread_mutex_lock(scheduler->mutex);
     worker->item = item;
     worker->done = 0;
@@ -273,7 +291,7 @@ static void collect_results(manager_scheduler_t *scheduler, apr_time_t now)
         settle(item, &worker->result);
         if (worker->result.scope == MANAGER_ORDER_SCOPE_CA)
             pause_ca(scheduler, &worker->result, now);
-        else if (worker->result.problem.kind == BASE_ERROR_NONE)
+        else if (worker->result.answered)
             resume_ca(scheduler);
     }
 }
@@ -350,6 +368,16 @@ static void summarize(manager_scheduler_t *scheduler, apr_time_t now)
              scheduler->nitems - valid, scheduler->config->ca->name, scheduler->config->cache_text);
 }
 
+/* A budget is given to whoever asks first, so the most urgent one asks before the next is
+ * sent. */
+static int is_budget_asked(const manager_scheduler_t *scheduler)
+{
+    worker_t *last = scheduler->last;
+
+    return scheduler->config->rate.orders > 0 && last != NULL && last->item != NULL
+           && !apr_atomic_read32(&last->placed);
+}
+
 /* Hand out what is due. After a failure of the CA one order goes first, as a probe. */
 static void dispatch(manager_scheduler_t *scheduler, apr_time_t now, apr_time_t *wake)
 {
@@ -365,7 +393,7 @@ static void dispatch(manager_scheduler_t *scheduler, apr_time_t now, apr_time_t 
     while ((worker = find_idle_worker(scheduler)) != NULL) {
         item_t *item;
 
-        if (scheduler->pause.failures > 0 && running > 0)
+        if ((scheduler->pause.failures > 0 && running > 0) || is_budget_asked(scheduler))
             return;
         item = choose(scheduler, now, wake);
         if (item == NULL)
@@ -472,6 +500,9 @@ static apr_status_t start_threads(manager_scheduler_t *scheduler, apr_pool_t *po
         worker_t *worker = &scheduler->worker[i];
 
         worker->scheduler = scheduler;
+        worker->context = scheduler->context;
+        worker->context.placed = note_placed;
+        worker->context.placed_baton = worker;
         rv = start_thread(scheduler, &worker->thread, run_worker, worker, pool);
     }
     if (i > 1 || rv == APR_SUCCESS)     /* fewer workers than wanted are workers too */

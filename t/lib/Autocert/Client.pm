@@ -76,6 +76,9 @@ sub tls_options
         $tls{SSL_verifycn_scheme} = 'http';
         $tls{SSL_verifycn_name} = $arg{verify_name} // $arg{sni};
     }
+    else {
+        $tls{SSL_ca} = [];    # else it reads the system's at every connection
+    }
     if (defined $arg{tls}) {
         $tls{SSL_version} = $VERSION{ $arg{tls} } // die "no TLS version $arg{tls}\n";
     }

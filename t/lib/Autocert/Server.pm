@@ -135,6 +135,24 @@ sub cache_file
     return $self->cache . "/$key";
 }
 
+# Put a file into the cache by hand, whole or not at all, as another program that
+# runs as the server's user would.
+sub cache_put
+{
+    my ($self, $key, $text) = @_;
+
+    my ($uid, $gid) = $> == 0 ? (getpwnam $self->{user})[2, 3] : (-1, -1);
+    if (!-d $self->cache) {
+        File::Path::make_path($self->cache);
+        chmod 0700, $self->cache or die "$self->{name}: chmod: $!\n";
+        chown $uid, $gid, $self->cache or die "$self->{name}: chown: $!\n";
+    }
+    my $file = spit("$self->{root}/run/put.$$", $text, 0600);
+    chown $uid, $gid, $file or die "$file: chown: $!\n";
+    rename $file, $self->cache_file($key) or die "$file: rename: $!\n";
+    return $self->cache_file($key);
+}
+
 # A crash, or a child that must be killed, is what this test wants to see.
 sub expect_crashes
 {
