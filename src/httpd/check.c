@@ -11,7 +11,6 @@
 #include <apr_strings.h>
 #include <http_core.h>
 #include <http_log.h>
-#include <unixd.h>
 
 #include "base/hostname.h"
 #include "challenge/challenge.h"
@@ -446,9 +445,7 @@ static void check_cache(check_t *check)
              "or load the module that brings it", global->cache_kind);
         return;
     }
-    user.uid = ap_unixd_config.user_id;
-    user.gid = ap_unixd_config.group_id;
-    user.is_root = geteuid() == 0;
+    httpd_config_user(&user);
     err = global->cache_provider->check(global->cache_argument, &user, &warning, check->ptemp);
     if (err != NULL)
         fail(check, &global->cache_place, NULL, "AutocertCache: %s", err);

@@ -1,7 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 #include "httpd/config.h"
 
+#include <unistd.h>
+
 #include <apr_strings.h>
+#include <unixd.h>
 
 #include "cache/dir.h"
 
@@ -83,6 +86,18 @@ void *httpd_config_merge(apr_pool_t *pool, void *base_config, void *add_config)
         config->default_host_place = base->default_host_place;
     }
     return config;
+}
+
+void httpd_config_user(autocert_cache_user_t *user)
+{
+    user->is_root = geteuid() == 0;
+    user->uid = ap_unixd_config.user_id;
+    user->gid = ap_unixd_config.group_id;
+    /* httpd's "#-1": no line has set it. */
+    if (user->uid == (uid_t)-1)
+        user->uid = geteuid();
+    if (user->gid == (gid_t)-1)
+        user->gid = getegid();
 }
 
 httpd_config_redirect_t httpd_config_redirect(const server_rec *s)

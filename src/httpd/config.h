@@ -98,6 +98,9 @@ httpd_config_t *httpd_config_of(const server_rec *s);
 void *httpd_config_create(apr_pool_t *pool, server_rec *s);
 void *httpd_config_merge(apr_pool_t *pool, void *base, void *add);
 
+/** Who httpd's children are: User, or without such a line whoever starts httpd. */
+void httpd_config_user(autocert_cache_user_t *user);
+
 /** Settings with the defaults put in. */
 httpd_config_redirect_t httpd_config_redirect(const server_rec *s);
 httpd_config_fallback_t httpd_config_fallback(const server_rec *s);

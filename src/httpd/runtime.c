@@ -12,7 +12,6 @@
 #include <apr_strings.h>
 #include <http_config.h>
 #include <http_log.h>
-#include <unixd.h>
 
 #include "httpd/config.h"
 
@@ -72,9 +71,7 @@ static void prepare_cache(server_rec *s, apr_pool_t *ptemp)
     autocert_cache_user_t user;
     apr_status_t rv;
 
-    user.uid = ap_unixd_config.user_id;
-    user.gid = ap_unixd_config.group_id;
-    user.is_root = geteuid() == 0;
+    httpd_config_user(&user);
     rv = global->cache_provider->prepare(global->cache_argument, &user, &warning, ptemp);
     if (rv != APR_SUCCESS)
         ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AC0030: autocert: cache %s:%s cannot be made%s%s; "

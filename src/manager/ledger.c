@@ -160,6 +160,10 @@ static void wait_for(manager_ledger_t *ledger, apr_interval_time_t wait, apr_tim
 {
     apr_time_t next = now + wait;
 
+    /* A CA that says "in a year" is mistaken, or no CA. */
+    if (retry_at > now + MANAGER_LEDGER_WAIT_MAX) {
+        retry_at = now + MANAGER_LEDGER_WAIT_MAX;
+    }
     if (next < retry_at) {
         next = retry_at;
     }

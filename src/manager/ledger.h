@@ -40,7 +40,7 @@ apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache
 /**
  * Note a failure and set next_try: 1, 10, 100 minutes, then a day (so that CAs that count five
  * failed validations an hour never count that many), never longer than a twentieth of the lifetime of
- * the certificate in service, not earlier than the CA's retry_at; problems a human must
+ * the certificate in service, not earlier than the CA's retry_at (up to a day); problems a human must
  * solve wait the maximum from the third time on. Up to 20 % of jitter is added. Kinds
  * CANCELLED, BUSY and CA_DOWN are no failures of the name and change nothing: the
  * scheduler waits for a CA once, for all names.

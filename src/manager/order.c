@@ -40,6 +40,7 @@ typedef struct job_t {
     const char *asked_type;
     const char *asked_token;
     const char *challenge;              /* the type that worked, NULL: none was needed */
+    int funded;                         /* an order of the budget is in hand */
     int damaged;                        /* the file in the cache is no good at any time */
     int under_way;                      /* the CA has answered about this order in this run */
     manager_order_scope_t scope;
@@ -98,19 +99,30 @@ static apr_status_t load_certificate(crypto_bundle_t **bundle, int *damaged,
     return rv;
 }
 
+static const char *saved_key_of(const manager_policy_name_t *name, apr_pool_t *pool)
+{
+    return apr_pstrcat(pool, manager_policy_cache_key(name, pool), SAVED_SUFFIX, NULL);
+}
+
+static int has_saved(const manager_order_context_t *context, const manager_policy_name_t *name,
+                     apr_pool_t *pool)
+{
+    autocert_cache_stat_t st;
+
+    return cache_stat(context->cache, AUTOCERT_CACHE_PRIVATE, saved_key_of(name, pool), &st, pool)
+           == APR_SUCCESS;
+}
+
 /* Who was killed between storing a certificate and forgetting its order left the order behind, and
  * its private key. Whoever holds the lock will forget it. */
 static void forget_finished(const manager_order_context_t *context, const manager_policy_name_t *name,
                             apr_pool_t *pool)
 {
-    const char *key = apr_pstrcat(pool, manager_policy_cache_key(name, pool), SAVED_SUFFIX, NULL);
-    autocert_cache_stat_t st;
     cache_lock_t *lock = NULL;
 
-    if (cache_stat(context->cache, AUTOCERT_CACHE_PRIVATE, key, &st, pool) != APR_SUCCESS
-        || cache_lock(context->cache, name->name, &lock) != APR_SUCCESS)
+    if (cache_lock(context->cache, name->name, &lock) != APR_SUCCESS)
         return;
-    cache_remove(context->cache, AUTOCERT_CACHE_PRIVATE, key, pool);
+    cache_remove(context->cache, AUTOCERT_CACHE_PRIVATE, saved_key_of(name, pool), pool);
     cache_unlock(lock);
 }
 
@@ -124,6 +136,7 @@ void manager_order_look(const manager_order_context_t *context, const manager_po
 
     memset(result, 0, sizeof(*result));
     base_error_clear(&err);
+    result->saved = has_saved(context, name, pool);
     manager_ledger_load(&ledger, context->cache, name->name, pool);
     if (load_certificate(&bundle, &result->damaged, context, name, pool, &err) == APR_SUCCESS) {
         result->not_before = bundle->not_before;
@@ -142,7 +155,8 @@ void manager_order_look(const manager_order_context_t *context, const manager_po
         result->next = ledger.next_try;
         result->problem = ledger.problem;
     }
-    else if (result->next > now) {
+    else if (result->next > now && result->saved) {
+        result->saved = 0;
         forget_finished(context, name, pool);
     }
 }
@@ -235,13 +249,6 @@ static void withdraw_left(job_t *job)
     job->asked_type = job->asked_token = NULL;
 }
 
-/* This order has what it needs of the budget, so less urgent ones may ask for theirs. */
-static void let_next_go(const job_t *job)
-{
-    if (job->context->placed != NULL)
-        job->context->placed(job->context->placed_baton);
-}
-
 /* Go on with a saved order when the CA still has a use for it. */
 static apr_status_t resume_order(job_t *job, base_error_t *err)
 {
@@ -250,7 +257,6 @@ static apr_status_t resume_order(job_t *job, base_error_t *err)
 
     if (url == NULL)
         return APR_NOTFOUND;
-    let_next_go(job);
     rv = acme_order_fetch(&job->order, job->context->account, url, job->pool, err);
     if (rv == APR_SUCCESS && job->order->status != ACME_ORDER_INVALID) {
         job->under_way = 1;
@@ -276,13 +282,16 @@ static apr_status_t take_budget(job_t *job, base_error_t *err)
     const manager_order_context_t *context = job->context;
     apr_time_t when = 0;
     char text[120];
-    apr_status_t rv = manager_budget_take(context->cache, ca_of(context)->id, &context->rate,
-                                          now_of(job), &when, stop_of(job), job->pool);
+    apr_status_t rv;
 
-    if (rv == APR_SUCCESS) {
-        let_next_go(job);
-        return rv;
+    if (job->funded) {
+        job->funded = 0;
+        return APR_SUCCESS;
     }
+    rv = manager_budget_take(context->cache, ca_of(context)->id, &context->rate, now_of(job), &when,
+                             stop_of(job), job->pool);
+    if (rv == APR_SUCCESS)
+        return rv;
     if (rv == APR_EAGAIN) {
         job->scope = MANAGER_ORDER_SCOPE_CA;
         base_error_set(err, BASE_ERROR_WAIT, rv, "the order budget of %d per %" APR_TIME_T_FMT
@@ -296,6 +305,12 @@ static apr_status_t take_budget(job_t *job, base_error_t *err)
         return base_error_set(err, BASE_ERROR_BUSY, rv, "the order budget is locked");
     return base_error_set(err, BASE_ERROR_LOCAL, rv, "the order budget cannot be kept in the cache: %s",
                           apr_strerror(rv, text, sizeof(text)));
+}
+
+static void return_budget(job_t *job)
+{
+    manager_budget_return(job->context->cache, ca_of(job->context)->id, &job->context->rate,
+                          now_of(job), stop_of(job), job->pool);
 }
 
 static apr_status_t place_order(job_t *job, base_error_t *err)
@@ -313,8 +328,7 @@ static apr_status_t place_order(job_t *job, base_error_t *err)
         rv = acme_order_create(&job->order, context->account, job->name->name, job->pool, err);
     if (rv != APR_SUCCESS) {
         if (err->http_status == 0)      /* no answer: the CA counted nothing */
-            manager_budget_return(context->cache, ca_of(context)->id, &context->rate, now_of(job),
-                                  stop_of(job), job->pool);
+            return_budget(job);
         return rv;
     }
     job->under_way = 1;
@@ -764,7 +778,7 @@ static void settle_unlocked(job_t *job, apr_status_t status, manager_order_resul
 }
 
 void manager_order_run(const manager_order_context_t *context, const manager_policy_name_t *name,
-                       manager_order_result_t *result, apr_pool_t *pool)
+                       int funded, manager_order_result_t *result, apr_pool_t *pool)
 {
     job_t job;
     cache_lock_t *lock = NULL;
@@ -777,17 +791,21 @@ void manager_order_run(const manager_order_context_t *context, const manager_pol
     job.pool = pool;
     job.started = context->now();
     job.cache_key = manager_policy_cache_key(name, pool);
-    job.saved_key = apr_pstrcat(pool, job.cache_key, SAVED_SUFFIX, NULL);
+    job.saved_key = saved_key_of(name, pool);
+    job.funded = funded;
     rv = cache_lock(context->cache, name->name, &lock);
-    if (rv == APR_EBUSY) {
+    if (rv == APR_SUCCESS) {
+        run_locked(&job, result);
+        cache_unlock(lock);
+    }
+    else if (rv == APR_EBUSY) {
         base_error_set(&result->problem, BASE_ERROR_BUSY, rv, "another process works on it");
         result->next = context->now() + BUSY_RETRY;
-        return;
     }
-    if (rv != APR_SUCCESS) {
+    else {
         settle_unlocked(&job, rv, result);
-        return;
     }
-    run_locked(&job, result);
-    cache_unlock(lock);
+    if (job.funded)
+        return_budget(&job);
+    result->saved = result->problem.kind != BASE_ERROR_NONE && has_saved(context, name, pool);
 }

@@ -26,9 +26,6 @@ typedef struct manager_order_context_t {
     manager_budget_rate_t rate;         /* of the CA */
     int test;                           /* it is a test CA */
     apr_time_t (*now)(void);
-    void (*placed)(void *baton);        /* NULL, or told by the worker thread that the order needs
-                                         * nothing of the budget any more; not told when it failed */
-    void *placed_baton;
 } manager_order_context_t;
 
 /** Whom a problem concerns. */
@@ -43,6 +40,7 @@ typedef struct manager_order_result_t {
                                  * scheduler decides, or the moment the CA or the budget named */
     apr_time_t not_before;      /* of the certificate in service, 0: none */
     apr_time_t not_after;
+    int saved;                  /* an order is under way: going on with it costs no budget */
     int damaged;                /* there is a file that no date makes good */
     int answered;               /* the CA was asked in this run and is well */
     manager_order_scope_t scope;
@@ -53,11 +51,13 @@ typedef struct manager_order_result_t {
  * Obtain or renew the certificate of a name, unless it turns out under the name's
  * lock that there is a good one. Logs the outcome (AC0110, AC0120), keeps the ledger.
  * Never touches the certificate in service before the new one is complete.
+ * @param funded an order was taken out of the CA's budget for it; put back here when it turns
+ *        out not to be needed
  * @param result filled in whatever happens
  * @param pool of the calling thread, emptied by the caller afterwards
  */
 void manager_order_run(const manager_order_context_t *context, const manager_policy_name_t *name,
-                       manager_order_result_t *result, apr_pool_t *pool);
+                       int funded, manager_order_result_t *result, apr_pool_t *pool);
 
 /**
  * What the cache holds for a name, without network: result->next is when it must be

@@ -26,6 +26,7 @@
 #define CA_PAUSE_FIRST apr_time_from_sec(2)         /* after the first failure of the CA itself */
 #define CA_PAUSE_MAX apr_time_from_sec(300)
 #define BUDGET_LOG_EVERY apr_time_from_sec(3600)
+#define CA_RETRY_AFTER_MAX apr_time_from_sec(24 * 3600)     /* a CA that says more is mistaken */
 #define CA_PAUSE_OPERATOR apr_time_from_sec(3600)   /* a human must act first */
 
 /** What is known of a name. */
@@ -49,6 +50,7 @@ typedef struct item_t {
     const manager_policy_name_t *name;
     item_state_t state;
     int waiting;                    /* a client asked for it */
+    int saved;                      /* an order is under way: no budget is needed to go on */
     apr_time_t next;                /* when something is to be done */
     apr_time_t looked;              /* when the cache was last looked at */
     apr_time_t not_before;
@@ -60,9 +62,8 @@ typedef struct worker_t {
     manager_scheduler_t *scheduler;
     apr_thread_t *thread;
     item_t *item;                   /* to do; NULL: idle. Guarded by the mutex */
+    int funded;                     /* an order was taken out of the budget for it */
     int done;                       /* the item was worked on; guarded by the mutex */
-    manager_order_context_t context;    /* the scheduler's, with what concerns this worker */
-    volatile apr_uint32_t placed;   /* its order needs nothing of the budget any more */
     manager_order_result_t result;
 } worker_t;
 
@@ -70,6 +71,7 @@ typedef struct worker_t {
 typedef struct pause_t {
     apr_time_t until;
     int failures;                   /* in a row */
+    apr_time_t budget_until;        /* no order is left before then */
     apr_time_t budget_logged;       /* when AC0131 was last written */
 } pause_t;
 
@@ -88,28 +90,12 @@ struct manager_scheduler_t {
     apr_thread_cond_t *cond;
     int leaving;                    /* guarded by the mutex: workers end */
     worker_t worker[MANAGER_SCHEDULER_WORKERS];
-    worker_t *last;                 /* the one that was given work last, dispatcher only */
     apr_thread_t *dispatcher;
     int done_pipe[2];               /* a worker writes when it is done */
     volatile apr_uint32_t alive;    /* threads that have not ended */
 };
 
 /* --- Workers ---------------------------------------------------------------- */
-
-static void wake_dispatcher(const manager_scheduler_t *scheduler)
-{
-    if (write(scheduler->done_pipe[1], "", 1) < 0 && errno != EAGAIN)
-        base_log(BASE_LOG_DEBUG, "AC0199", NULL, "a worker could not wake the dispatcher; "
-                 "it looks by itself");
-}
-
-static void note_placed(void *baton)
-{
-    worker_t *worker = baton;
-
-    apr_atomic_set32(&worker->placed, 1);
-    wake_dispatcher(worker->scheduler);
-}
 
 static void *APR_THREAD_FUNC run_worker(apr_thread_t *thread, void *data)
 {
@@ -126,11 +112,14 @@ static void *APR_THREAD_FUNC run_worker(apr_thread_t *thread, void *data)
         if (scheduler->leaving)
             break;
         apr_thread_mutex_unlock(scheduler->mutex);
-        manager_order_run(&worker->context, worker->item->name, &worker->result, pool);
+        manager_order_run(&scheduler->context, worker->item->name, worker->funded, &worker->result,
+                          pool);
         apr_pool_clear(pool);
         apr_thread_mutex_lock(scheduler->mutex);
         worker->done = 1;
-        wake_dispatcher(scheduler);
+        if (write(scheduler->done_pipe[1], "", 1) < 0 && errno != EAGAIN)
+            base_log(BASE_LOG_DEBUG, "AC0199", NULL, "a worker could not wake the dispatcher; "
+                     "it looks by itself");
     }
     apr_thread_mutex_unlock(scheduler->mutex);
     if (pool != NULL)
@@ -149,13 +138,12 @@ static worker_t *find_idle_worker(manager_scheduler_t *scheduler)
     return NULL;
 }
 
-static void hand_over(manager_scheduler_t *scheduler, worker_t *worker, item_t *item)
+static void hand_over(manager_scheduler_t *scheduler, worker_t *worker, item_t *item, int funded)
 {
     item->state = ITEM_RUNNING;
-    scheduler->last = worker;
-    apr_atomic_set32(&worker->placed, 0);
     apr_thread_mutex_lock(scheduler->mutex);
     worker->item = item;
+    worker->funded = funded;
     worker->done = 0;
     apr_thread_cond_broadcast(scheduler->cond);
     apr_thread_mutex_unlock(scheduler->mutex);
@@ -172,42 +160,53 @@ static void resume_ca(manager_scheduler_t *scheduler)
     scheduler->pause.until = 0;
 }
 
-/* Nobody is sent to a CA that is down, has no budget left or wants a human first. The wait
- * grows with each failure; orders that were under way when it began do not count again. */
+/* The order budget is used up: only what needs none goes on. */
+static void note_budget(manager_scheduler_t *scheduler, apr_time_t until, apr_time_t now)
+{
+    const manager_budget_rate_t *rate = &scheduler->config->rate;
+    pause_t *pause = &scheduler->pause;
+    char when[32];
+
+    pause->budget_until = until > now ? until : now + POLL_MAX;
+    if (now - pause->budget_logged < BUDGET_LOG_EVERY)
+        return;
+    pause->budget_logged = now;
+    base_log(BASE_LOG_NOTICE, "AC0131", NULL, "CA %s: the order budget of %d per %" APR_TIME_T_FMT
+             " s is used up; names that are due wait, the most urgent until %s",
+             scheduler->config->ca->name, rate->orders, apr_time_sec(rate->period),
+             base_log_moment(when, apr_time_sec(until), apr_time_sec(now)));
+}
+
+/* Nobody is sent to a CA that is down or wants a human first. The wait grows with each
+ * failure; orders that were under way when it began do not count again. */
 static void pause_ca(manager_scheduler_t *scheduler, const manager_order_result_t *result,
                      apr_time_t now)
 {
     pause_t *pause = &scheduler->pause;
     const base_error_t *problem = &result->problem;
-    int shift = pause->failures < 16 ? pause->failures : 16, budget;
+    int shift = pause->failures < 16 ? pause->failures : 16;
     char when[32];
 
+    if (problem->kind == BASE_ERROR_WAIT && problem->status == APR_EAGAIN) {
+        note_budget(scheduler, problem->retry_at, now);
+        return;
+    }
     if (now < pause->until)
         return;
-    budget = problem->kind == BASE_ERROR_WAIT && problem->status == APR_EAGAIN;
     if (problem->retry_at > now)
-        pause->until = problem->retry_at;
+        pause->until = problem->retry_at < now + CA_RETRY_AFTER_MAX ? problem->retry_at
+                                                                  : now + CA_RETRY_AFTER_MAX;
     else if (problem->kind == BASE_ERROR_OPERATOR)
         pause->until = now + CA_PAUSE_OPERATOR;
     else
         pause->until = now + (CA_PAUSE_FIRST << shift < CA_PAUSE_MAX ? CA_PAUSE_FIRST << shift
                                                                     : CA_PAUSE_MAX);
-    if (!budget)
-        pause->failures++;
-    base_log_moment(when, apr_time_sec(pause->until), apr_time_sec(now));
-    if (budget && now - pause->budget_logged < BUDGET_LOG_EVERY)
-        return;
-    if (budget) {
-        pause->budget_logged = now;
-        base_log(BASE_LOG_NOTICE, "AC0131", NULL, "CA %s: %s; names that are due wait, the most "
-                 "urgent until %s", scheduler->config->ca->name, problem->detail, when);
-    }
-    else {
-        base_log(BASE_LOG_ERR, "AC0130", NULL, "CA %s: %s%s%s; certificates in the cache are served, "
-                 "next try %s (in %" APR_TIME_T_FMT " s)", scheduler->config->ca->name, problem->type,
-                 problem->type[0] ? ": " : "", problem->detail, when,
-                 apr_time_sec(pause->until - now));
-    }
+    pause->failures++;
+    base_log(BASE_LOG_ERR, "AC0130", NULL, "CA %s: %s%s%s; certificates in the cache are served, "
+             "next try %s (in %" APR_TIME_T_FMT " s)", scheduler->config->ca->name, problem->type,
+             problem->type[0] ? ": " : "", problem->detail,
+             base_log_moment(when, apr_time_sec(pause->until), apr_time_sec(now)),
+             apr_time_sec(pause->until - now));
 }
 
 /* --- Items ------------------------------------------------------------------ */
@@ -216,6 +215,7 @@ static void settle(item_t *item, const manager_order_result_t *result)
 {
     item->state = ITEM_SETTLED;
     item->next = result->next;
+    item->saved = result->saved;
     item->problem = result->problem.kind;
     if (result->not_after > 0) {
         item->not_before = result->not_before;
@@ -244,18 +244,21 @@ static item_class_t classify(const item_t *item, apr_time_t now)
     return item->name->alias ? CLASS_NEW_ALIAS : CLASS_NEW;
 }
 
-/* The most urgent item that is due; *wake becomes the earliest moment when another one is. */
+/* The most urgent item that is due and can be paid for; *wake becomes the earliest moment when
+ * another one is. */
 static item_t *choose(manager_scheduler_t *scheduler, apr_time_t now, apr_time_t *wake)
 {
     item_t *best = NULL;
     item_class_t best_class = CLASS_NONE;
-    int i;
+    int i, broke = scheduler->pause.budget_until > now;
 
+    if (broke && scheduler->pause.budget_until < *wake)
+        *wake = scheduler->pause.budget_until;
     for (i = 0; i < scheduler->nitems; i++) {
         item_t *item = &scheduler->items[i];
         item_class_t class = classify(item, now);
 
-        if (class < best_class) {
+        if (class < best_class && (!broke || item->saved)) {
             best = item;
             best_class = class;
         }
@@ -368,21 +371,36 @@ static void summarize(manager_scheduler_t *scheduler, apr_time_t now)
              scheduler->nitems - valid, scheduler->config->ca->name, scheduler->config->cache_text);
 }
 
-/* A budget is given to whoever asks first, so the most urgent one asks before the next is
- * sent. */
-static int is_budget_asked(const manager_scheduler_t *scheduler)
+/*
+ * Pay for an item here, not in its worker: workers would race for the last order, and the most
+ * urgent name might lose. @return non-zero when it can go to a worker
+ */
+static int fund(manager_scheduler_t *scheduler, const item_t *item, int *funded, apr_pool_t *pool,
+                apr_time_t now)
 {
-    worker_t *last = scheduler->last;
+    const manager_scheduler_config_t *config = scheduler->config;
+    apr_time_t when = 0;
+    apr_status_t rv;
 
-    return scheduler->config->rate.orders > 0 && last != NULL && last->item != NULL
-           && !apr_atomic_read32(&last->placed);
+    *funded = 0;
+    if (config->rate.orders == 0 || item->saved)
+        return 1;
+    rv = manager_budget_take(config->cache, config->ca->id, &config->rate, now, &when,
+                             scheduler->stop, pool);
+    apr_pool_clear(pool);
+    *funded = rv == APR_SUCCESS;
+    if (rv == APR_EAGAIN)
+        note_budget(scheduler, when, now);
+    /* A cache that fails is for the worker to find out, and to report with the name. */
+    return rv != APR_EAGAIN && rv != APR_EBUSY && rv != APR_EINTR;
 }
 
 /* Hand out what is due. After a failure of the CA one order goes first, as a probe. */
-static void dispatch(manager_scheduler_t *scheduler, apr_time_t now, apr_time_t *wake)
+static void dispatch(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t now,
+                     apr_time_t *wake)
 {
     worker_t *worker;
-    int running = 0, i;
+    int running = 0, i, funded;
 
     if (scheduler->pause.until > now) {
         *wake = scheduler->pause.until;
@@ -393,13 +411,18 @@ static void dispatch(manager_scheduler_t *scheduler, apr_time_t now, apr_time_t 
     while ((worker = find_idle_worker(scheduler)) != NULL) {
         item_t *item;
 
-        if ((scheduler->pause.failures > 0 && running > 0) || is_budget_asked(scheduler))
+        if (scheduler->pause.failures > 0 && running > 0)
             return;
         item = choose(scheduler, now, wake);
         if (item == NULL)
             return;
-        hand_over(scheduler, worker, item);
-        running++;
+        if (fund(scheduler, item, &funded, pool, now)) {
+            hand_over(scheduler, worker, item, funded);
+            running++;
+        }
+        else if (scheduler->pause.budget_until <= now) {
+            return;     /* the budget's lock is busy, or this process is asked to stop */
+        }
     }
 }
 
@@ -436,7 +459,7 @@ static void *APR_THREAD_FUNC run_dispatcher(apr_thread_t *thread, void *data)
         take_requests(scheduler, now);
         look_at_unknown(scheduler, pool, now);
         summarize(scheduler, now);
-        dispatch(scheduler, now, &wake);
+        dispatch(scheduler, pool, now, &wake);
         wait_for_something(scheduler, wake);
     }
     apr_thread_mutex_lock(scheduler->mutex);
@@ -500,9 +523,6 @@ static apr_status_t start_threads(manager_scheduler_t *scheduler, apr_pool_t *po
         worker_t *worker = &scheduler->worker[i];
 
         worker->scheduler = scheduler;
-        worker->context = scheduler->context;
-        worker->context.placed = note_placed;
-        worker->context.placed_baton = worker;
         rv = start_thread(scheduler, &worker->thread, run_worker, worker, pool);
     }
     if (i > 1 || rv == APR_SUCCESS)     /* fewer workers than wanted are workers too */

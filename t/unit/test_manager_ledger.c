@@ -234,11 +234,17 @@ static void test_retry_after_is_kept(void **state)
 
     (void)state;
     base_error_set(&err, BASE_ERROR_WAIT, APR_EAGAIN, "later");
-    err.retry_at = NOW + 2 * DAY;
+    err.retry_at = NOW + 20 * HOUR;
     manager_ledger_fail(&ledger, &err, HOUR, NOW, 0);
-    assert_int_equal(ledger.next_try, NOW + 2 * DAY);
+    assert_int_equal(ledger.next_try, NOW + 20 * HOUR);
     manager_ledger_fail(&ledger, &err, HOUR, NOW, 0xffffffff);
-    assert_true(ledger.next_try > NOW + 2 * DAY);
+    assert_true(ledger.next_try > NOW + 20 * HOUR);
+    memset(&ledger, 0, sizeof(ledger));
+    err.retry_at = NOW + 365 * DAY;
+    manager_ledger_fail(&ledger, &err, HOUR, NOW, 0);
+    assert_int_equal(ledger.next_try, NOW + DAY);
+    memset(&ledger, 0, sizeof(ledger));
+    ledger.failures = 2;
     err.retry_at = NOW + SECOND;
     manager_ledger_fail(&ledger, &err, 0, NOW, 0);
     assert_int_equal(ledger.next_try, NOW + 100 * MINUTE);

@@ -349,6 +349,8 @@ sub load_loop
         my $seen = defined $arg{path} ? https_get(%arg, sni => $name)
             : handshake(%arg, sni => $name);
         my $right = $seen->{ok} && (!defined $arg{path} || $seen->{status} == 200);
+        # The signal that ends this may have interrupted a read.
+        last if $stop && !$right;
         $right ? $good++ : $bad++;
         $error = $seen->{error} // "status $seen->{status}" if !$right && $error eq '';
         # A server that is gone must not turn this into a busy loop.
