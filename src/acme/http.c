@@ -14,6 +14,7 @@
 #define BODY_FIRST 4096                 /* bytes a body buffer begins with */
 #define CONNECTIONS_MAX 4L              /* open connections of one handle */
 #define POLL_STEP_MS 1000               /* longest sleep inside curl_multi_poll() */
+#define STOPPING_STEP_MS 50             /* the same, once asked to stop */
 #define YEAR_SECONDS (365 * 24 * 3600)
 #define YEAR_DIGITS 9                   /* more digits than this are more than a year */
 
@@ -376,25 +377,36 @@ static struct curl_slist *make_headers(const acme_http_request_t *request, apr_p
     return list;
 }
 
-/* Drive the transfer to its end, or to ours. Ends by libcurl's own time-outs. */
-static run_t drive(handle_t *handle, const base_stop_t *stop, CURLcode *code)
+/* Drive the transfer to its end, or to ours: one that has begun may still end within the
+ * patience (microseconds) after a stop. Ends by libcurl's own time-outs. */
+static run_t drive(handle_t *handle, const base_stop_t *stop, apr_interval_time_t patience,
+                   CURLcode *code)
 {
     struct curl_waitfd wait = { 0 };
     unsigned int waits = stop != NULL ? 1 : 0;
-    int running = 1, left;
+    int running = 1, left, step = POLL_STEP_MS;
+    apr_time_t end = 0;
     CURLMsg *message;
 
+    if (base_stop_is_raised(stop)) {
+        return RUN_CANCELLED;
+    }
     wait.fd = stop != NULL ? base_stop_fd(stop) : -1;
     wait.events = CURL_WAIT_POLLIN;
     while (running) {
-        if (base_stop_is_raised(stop)) {
+        if (end == 0 && base_stop_is_raised(stop)) {
+            end = apr_time_now() + patience;
+            step = STOPPING_STEP_MS;
+            waits = 0;          /* it stays readable */
+        }
+        if (end != 0 && apr_time_now() >= end) {
             return RUN_CANCELLED;
         }
         if (curl_multi_perform(handle->multi, &running) != CURLM_OK) {
             return RUN_BROKEN;
         }
         if (running
-            && curl_multi_poll(handle->multi, waits ? &wait : NULL, waits, POLL_STEP_MS, NULL)
+            && curl_multi_poll(handle->multi, waits ? &wait : NULL, waits, step, NULL)
                != CURLM_OK) {
             return RUN_BROKEN;
         }
@@ -480,7 +492,9 @@ apr_status_t acme_http_do(acme_http_t *http, const acme_http_request_t *request,
         st = base_error_set(err, BASE_ERROR_LOCAL, APR_ENOMEM, "no memory for a request");
         goto leave;
     }
-    run = drive(handle, http->stop, &code);
+    /* An order that the CA has made and nobody knows of would be lost. */
+    run = drive(handle, http->stop,
+                strcmp(request->method, "POST") == 0 ? ACME_HTTP_STOP_PATIENCE : 0, &code);
     if (run != RUN_DONE) {
         st = run == RUN_CANCELLED
              ? base_error_set(err, BASE_ERROR_CANCELLED, APR_EINTR, "asked to stop")

@@ -24,6 +24,7 @@
 #define ACME_HTTP_JSON_MAX (256 * 1024)                 /* bytes of a body */
 #define ACME_HTTP_CHAIN_MAX (1024 * 1024)
 #define ACME_HTTP_HEADERS_MAX 100                       /* header lines of an answer */
+#define ACME_HTTP_STOP_PATIENCE apr_time_from_msec(400)  /* for a POST under way, after a stop */
 #define ACME_HTTP_IDLE_MAX 16                           /* idle handles kept */
 
 typedef struct acme_http_t acme_http_t;
@@ -52,7 +53,8 @@ apr_status_t acme_http_init(void);
 const char *acme_http_library_version(void);
 
 /** Make one; handles are closed with the pool, when no thread uses it any more.
- * @param stop may be NULL; ends every request with CANCELLED when raised */
+ * @param stop may be NULL; ends every request with CANCELLED when raised, but a POST that has begun
+ *        may still be answered within ACME_HTTP_STOP_PATIENCE */
 apr_status_t acme_http_create(acme_http_t **http, const acme_http_config_t *config,
                               const base_stop_t *stop, apr_pool_t *pool);
 

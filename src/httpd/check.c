@@ -448,9 +448,9 @@ static void check_cache(check_t *check)
     httpd_config_user(&user);
     err = global->cache_provider->check(global->cache_argument, &user, &warning, check->ptemp);
     if (err != NULL)
-        fail(check, &global->cache_place, NULL, "AutocertCache: %s", err);
+        fail(check, &global->cache_place, NULL, "%s", err);
     else if (warning != NULL)
-        warn(check, &global->cache_place, NULL, "AutocertCache: %s", warning);
+        warn(check, &global->cache_place, NULL, "%s", warning);
 }
 
 /* httpd lets a vhost without a line of ours share the main server's part: what is found out
@@ -464,11 +464,26 @@ static void separate_config(check_t *check, server_rec *s)
                              httpd_config_merge(check->pconf, base, httpd_config_create(check->pconf, s)));
 }
 
+/* The virtual hosts in the order of the configuration; httpd puts each new one first. */
+static apr_array_header_t *list_vhosts(server_rec *main_server, apr_pool_t *pool)
+{
+    apr_array_header_t *last_first = apr_array_make(pool, 16, sizeof(server_rec *));
+    apr_array_header_t *vhosts = apr_array_make(pool, 16, sizeof(server_rec *));
+    server_rec *s;
+
+    for (s = main_server->next; s != NULL; s = s->next)
+        APR_ARRAY_PUSH(last_first, server_rec *) = s;
+    while (last_first->nelts > 0)
+        APR_ARRAY_PUSH(vhosts, server_rec *) = *(server_rec **)apr_array_pop(last_first);
+    return vhosts;
+}
+
 int httpd_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
                        server_rec *main_server)
 {
+    apr_array_header_t *vhosts = list_vhosts(main_server, ptemp);
     check_t check;
-    server_rec *s;
+    int i;
 
     (void)plog;
     memset(&check, 0, sizeof(check));
@@ -478,12 +493,12 @@ int httpd_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     check.global = httpd_config_global();
     if (check.global->ca.email == NULL)
         check.global->ca.email = check.global->email;
-    for (s = main_server->next; s != NULL; s = s->next)
-        separate_config(&check, s);
-    for (s = main_server; s != NULL; s = s->next)
-        check_vhost(&check, s);
-    for (s = main_server; s != NULL; s = s->next)
-        check_default_host(&check, s);
+    for (i = 0; i < vhosts->nelts; i++)
+        separate_config(&check, APR_ARRAY_IDX(vhosts, i, server_rec *));
+    for (i = 0; i < vhosts->nelts; i++)
+        check_vhost(&check, APR_ARRAY_IDX(vhosts, i, server_rec *));
+    for (i = 0; i < vhosts->nelts; i++)
+        check_default_host(&check, APR_ARRAY_IDX(vhosts, i, server_rec *));
     if (check.global->vhosts == 0)
         return check.errors ? HTTP_INTERNAL_SERVER_ERROR : OK;
     check_modules(&check);

@@ -88,6 +88,10 @@ static void answer(server_request_t *r, void *baton)
         }
         r->close = 1;
     }
+    else if (strcmp(r->path, "/late") == 0) {
+        usleep(300000);
+        server_reply(r, 200, "", "late");
+    }
     else if (strcmp(r->path, "/close") == 0) {
         server_reply(r, 200, "", "closing");
         r->close = 1;
@@ -354,6 +358,37 @@ static void test_stop(void **state)
     assert_int_equal(f->err.kind, BASE_ERROR_CANCELLED);
 }
 
+/* What the CA has done already should be known: a POST may end, a new one is not begun. */
+static void test_stop_lets_a_post_end(void **state)
+{
+    fixture_t *f = *state;
+    pthread_t thread;
+    apr_time_t begin;
+
+    pthread_create(&thread, NULL, raise_soon, f->stop);
+    assert_int_equal(ask(f, "POST", "/late", "{}", 0), APR_SUCCESS);
+    assert_string_equal(f->response->body, "late");
+    pthread_join(thread, NULL);
+    assert_true(base_stop_is_raised(f->stop));
+    begin = apr_time_now();
+    assert_int_not_equal(ask(f, "POST", "/late", "{}", 0), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_CANCELLED);
+    assert_true(apr_time_now() - begin < apr_time_from_msec(200));
+}
+
+static void test_stop_ends_a_post_too(void **state)
+{
+    fixture_t *f = *state;
+    pthread_t thread;
+    apr_time_t begin = apr_time_now();
+
+    pthread_create(&thread, NULL, raise_soon, f->stop);
+    assert_int_not_equal(ask(f, "POST", "/hang", "{}", 0), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_CANCELLED);
+    assert_true(apr_time_now() - begin < ACME_HTTP_STOP_PATIENCE + apr_time_from_msec(450));
+    pthread_join(thread, NULL);
+}
+
 static void test_reuse(void **state)
 {
     fixture_t *f = *state;
@@ -433,6 +468,8 @@ int main(void)
         WITH_SERVER(test_bounds),
         WITH_SERVER(test_drip),
         WITH_SERVER(test_stop),
+        WITH_SERVER(test_stop_lets_a_post_end),
+        WITH_SERVER(test_stop_ends_a_post_too),
         WITH_SERVER(test_reuse),
         WITH_SERVER(test_dead_connection),
         WITH_SERVER(test_trust),
