@@ -290,8 +290,8 @@ for my $line ('AutocertChallenges http-01', 'AutocertChallenges http-01 tls-alpn
     'AutocertKeyTypes rsa2048', 'AutocertCSRExtension 1.3.6.1.5.5.7.1.24 3003020105',
     'AutocertRenewBefore 10d', 'AutocertRenewBefore 10%') {
     $judge->fails_check("one name in two vhosts, one with $line",
-        vhost('>>AutocertDomain a.example.org www.example.org')
-        . "<VirtualHost 192.0.2.1:8443>\nAutocertDomain www.example.org\n$line\n</VirtualHost>\n",
+        vhost('AutocertDomain a.example.org www.example.org')
+        . "<VirtualHost 192.0.2.1:8443>\n>>AutocertDomain www.example.org\n$line\n</VirtualHost>\n",
         $differs, name => 'www.example.org');
 }
 
