@@ -36,6 +36,7 @@ static struct {
     apr_pool_t *pool;                   /* of the scheduler: used by the watchdog thread, freed when joined */
     base_stop_t *stop;
     volatile apr_uint32_t in_callback;
+    volatile apr_uint32_t left;         /* pchild goes, and the mutex with it: the callback is over */
     int owner;                          /* watchdog thread only */
     apr_os_thread_t owner_thread;
     apr_time_t start_at;                /* not before */
@@ -108,25 +109,32 @@ static void start_scheduler(void)
                  watchdog.scheduler ? "" : ", next try in 10 s");
 }
 
+static void take_part(int state)
+{
+    if (watchdog.stop == NULL)
+        return;
+    if (state == AP_WATCHDOG_STATE_STOPPING)
+        base_stop_raise(watchdog.stop);
+    if (base_stop_is_raised(watchdog.stop)) {
+        resign();
+        return;
+    }
+    if (!watchdog.owner && apr_proc_mutex_trylock(watchdog.mutex) == APR_SUCCESS) {
+        watchdog.owner = 1;
+        watchdog.owner_thread = apr_os_thread_current();
+    }
+    if (watchdog.owner)
+        start_scheduler();
+}
+
 /* Returns APR_SUCCESS always: anything else would end the callback for good, mutex in hand. */
 static apr_status_t tick(int state, void *data, apr_pool_t *pool)
 {
     (void)data;
     (void)pool;
     apr_atomic_inc32(&watchdog.in_callback);
-    if (state == AP_WATCHDOG_STATE_STOPPING)
-        base_stop_raise(watchdog.stop);
-    if (watchdog.stop == NULL || base_stop_is_raised(watchdog.stop)) {
-        resign();
-    }
-    else {
-        if (!watchdog.owner && apr_proc_mutex_trylock(watchdog.mutex) == APR_SUCCESS) {
-            watchdog.owner = 1;
-            watchdog.owner_thread = apr_os_thread_current();
-        }
-        if (watchdog.owner)
-            start_scheduler();
-    }
+    if (!apr_atomic_read32(&watchdog.left))
+        take_part(state);
     apr_atomic_dec32(&watchdog.in_callback);
     return APR_SUCCESS;
 }
@@ -164,6 +172,8 @@ static apr_status_t leave(void *data)
 
     (void)data;
     base_stop_raise(watchdog.stop);
+    /* The watchdog's thread outlives pchild: from here on its ticks do nothing. */
+    apr_atomic_set32(&watchdog.left, 1);
     while (apr_atomic_read32(&watchdog.in_callback) > 0 && apr_time_now() < end)
         poll(NULL, 0, 5);
     while (!join_scheduler(end - apr_time_now()) && apr_time_now() < end)
@@ -177,6 +187,7 @@ void httpd_watchdog_child_init(apr_pool_t *pchild, server_rec *s)
 
     watchdog.server = s;
     watchdog.owner = 0;
+    apr_atomic_set32(&watchdog.left, 0);
     apr_atomic_set32(&watchdog.state, SCHEDULER_NONE);
     if (watchdog.mutex == NULL)
         return;

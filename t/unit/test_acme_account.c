@@ -5,74 +5,22 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <ftw.h>
-
 #include <apr_tables.h>
 
 #include "acme/account.h"
-#include "cache/dir.h"
 #include "test_acme_script.h"
 
 #define PROBLEM "urn:ietf:params:acme:error:"
 
-typedef struct fixture_t {
-    apr_pool_t *pool;
-    script_t *script;
-    acme_client_config_t *config;
-    base_stop_t *stop;
-    cache_t *cache;
-    acme_account_t *account;
-    base_error_t err;
-    char dir[64];
-} fixture_t;
-
-/* As a new process with the same cache and configuration. */
-static void restart(fixture_t *f)
-{
-    acme_client_t *client;
-
-    assert_int_equal(acme_client_create(&client, f->config, f->stop, clock_now, f->pool),
-                     APR_SUCCESS);
-    assert_int_equal(acme_account_create(&f->account, client, f->cache, f->pool), APR_SUCCESS);
-}
+typedef script_fixture_t fixture_t;
 
 static int set_up(void **state)
 {
-    fixture_t *f = calloc(1, sizeof(*f));
-    const char *tmp = getenv("TMPDIR");
+    fixture_t *f = script_set_up(state);
 
-    clock_offset = 0;
-    apr_pool_create(&f->pool, root);
-    snprintf(f->dir, sizeof(f->dir), "%.40s/account-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    assert_non_null(mkdtemp(f->dir));
-    f->script = script_start();
-    f->config = script_config(f->script, f->pool);
-    assert_int_equal(base_stop_create(&f->stop, f->pool), APR_SUCCESS);
-    assert_int_equal(cache_open(&f->cache, &cache_dir_provider, f->dir, f->pool), APR_SUCCESS);
     script_add(f->script, "POST /account", 201, "Location: /acct/1\r\n",
                "{\"status\":\"valid\"}");
     script_add(f->script, "POST /acct/1", 200, "", "{\"status\":\"valid\"}");
-    restart(f);
-    *state = f;
-    return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static int tear_down(void **state)
-{
-    fixture_t *f = *state;
-
-    apr_pool_destroy(f->pool);
-    script_stop(f->script);
-    nftw(f->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    free(f);
     return 0;
 }
 
@@ -129,7 +77,7 @@ static void test_register(void **state)
     assert_non_null(strstr(record, authorization + 4));
     assert_non_null(strstr(record, "a@example.net"));
     /* A new process asks nothing but the directory. */
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_int_equal(script_seen(f->script, "POST"), 1);
     assert_string_equal(acme_account_key_authorization(f->account, "tok", f->pool),
@@ -144,7 +92,7 @@ static void test_other_directory(void **state)
     script_add(f->script, "GET /dir?2", 200, "", "{\"newNonce\":\"$U/nonce\",\"newAccount\":"
                "\"$U/account\",\"newOrder\":\"$U/new\"}");
     f->config->directory_url = apr_pstrcat(f->pool, f->config->directory_url, "?2", NULL);
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_int_equal(script_seen(f->script, "POST /account"), 2);
     /* This directory has no terms, so none are agreed to. */
@@ -171,10 +119,10 @@ static void test_terms(void **state)
     assert_non_null(strstr(script_last(f->script, "POST /account"), "termsOfServiceAgreed"));
     /* New terms do not lock an old account out; taking the agreement back does. */
     urls->nelts = 1;
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     f->config->tos_urls = NULL;
-    restart(f);
+    script_restart(f);
     assert_int_not_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
 }
 
@@ -190,7 +138,7 @@ static void test_key_survives(void **state)
     assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
     key = shared(f, "acme_account+key");
     assert_non_null(key);
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_string_equal(shared(f, "acme_account+key"), key);
 }
@@ -203,20 +151,20 @@ static void test_email(void **state)
     f->config->email = "b@example.net";
     script_drop(f->script, "POST /acct/1");
     script_add(f->script, "POST /acct/1", 400, "", "{\"type\":\"" PROBLEM "invalidContact\"}");
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_int_equal(f->err.kind, BASE_ERROR_NONE);
     script_drop(f->script, "POST /acct/1");
     script_add(f->script, "POST /acct/1", 200, "", "{}");
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_non_null(strstr(script_last(f->script, "POST /acct/1"),
                            "{\"contact\":[\"mailto:b@example.net\"]}"));
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_int_equal(script_seen(f->script, "POST /acct/1"), 2);
     f->config->email = NULL;
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_non_null(strstr(script_last(f->script, "POST /acct/1"), "{\"contact\":[]}"));
     assert_int_equal(script_seen(f->script, "POST /account"), 1);
@@ -233,14 +181,14 @@ static void test_keys(void **state)
     /* A second CA has a key of its own name, and never the legacy one. */
     f->config->first = 0;
     f->config->id = "second";
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_non_null(shared(f, "acme_account+key+second"));
     assert_string_not_equal(shared(f, "acme_account+key+second"), legacy);
     /* A configured key is not written to the cache. */
     f->config->id = "third";
     f->config->account_pem = own;
-    restart(f);
+    script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_null(shared(f, "acme_account+key+third"));
 }
@@ -344,7 +292,7 @@ static void test_locked(void **state)
     assert_null(failed);
     /* Waiting for the lock ends when the process is asked to stop. */
     f->config->id = "other";
-    restart(f);
+    script_restart(f);
     assert_int_equal(cache_lock(f->cache, "account+other", &lock), APR_SUCCESS);
     pthread_create(&thread, NULL, ensure_thread, f->account);
     usleep(100000);
@@ -354,7 +302,7 @@ static void test_locked(void **state)
     cache_unlock(lock);
 }
 
-#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, set_up, script_tear_down)
 
 int main(void)
 {
@@ -371,13 +319,6 @@ int main(void)
         WITH_SERVER(test_threads),
         WITH_SERVER(test_locked),
     };
-    int failed;
 
-    apr_initialize();
-    acme_http_init();
-    apr_pool_create(&root, NULL);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_pool_destroy(root);
-    apr_terminate();
-    return failed;
+    return SERVER_RUN_TESTS(tests);
 }

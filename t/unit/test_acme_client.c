@@ -347,13 +347,6 @@ int main(void)
         WITH_SERVER(test_detail),
         WITH_SERVER(test_directory_dropped),
     };
-    int failed;
 
-    apr_initialize();
-    acme_http_init();
-    apr_pool_create(&root, NULL);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_pool_destroy(root);
-    apr_terminate();
-    return failed;
+    return SERVER_RUN_TESTS(tests);
 }

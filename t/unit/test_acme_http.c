@@ -13,8 +13,6 @@
 
 #define NOW apr_time_from_sec(1800000000)
 
-static apr_pool_t *root;
-
 typedef struct fixture_t {
     apr_pool_t *pool;
     server_t *server;
@@ -476,13 +474,6 @@ int main(void)
         WITH_SERVER(test_proxy),
         WITH_SERVER(test_no_connection),
     };
-    int failed;
 
-    apr_initialize();
-    acme_http_init();
-    apr_pool_create(&root, NULL);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_pool_destroy(root);
-    apr_terminate();
-    return failed;
+    return SERVER_RUN_TESTS(tests);
 }

@@ -5,10 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <ftw.h>
-
 #include "acme/order.h"
-#include "cache/dir.h"
 #include "test_acme_script.h"
 
 #define PROBLEM "urn:ietf:params:acme:error:"
@@ -24,55 +21,14 @@
     "{\"type\":\"dns-01\",\"token\":\"../../etc\",\"url\":\"$U/c2\",\"status\":\"pending\"}," \
     "{\"type\":\"no-url\",\"token\":\"" TOKEN "\"}]}"
 
-typedef struct fixture_t {
-    apr_pool_t *pool;
-    script_t *script;
-    base_stop_t *stop;
-    acme_account_t *account;
-    acme_order_t *order;
-    base_error_t err;
-    char dir[64];
-} fixture_t;
+typedef script_fixture_t fixture_t;
 
 static int set_up(void **state)
 {
-    fixture_t *f = calloc(1, sizeof(*f));
-    const char *tmp = getenv("TMPDIR");
-    acme_client_t *client;
-    cache_t *cache;
+    fixture_t *f = script_set_up(state);
 
-    clock_offset = 0;
-    apr_pool_create(&f->pool, root);
-    snprintf(f->dir, sizeof(f->dir), "%.40s/order-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    assert_non_null(mkdtemp(f->dir));
-    f->script = script_start();
     script_add(f->script, "POST /account", 201, "Location: /acct/1\r\n", "{}");
-    assert_int_equal(base_stop_create(&f->stop, f->pool), APR_SUCCESS);
-    assert_int_equal(cache_open(&cache, &cache_dir_provider, f->dir, f->pool), APR_SUCCESS);
-    assert_int_equal(acme_client_create(&client, script_config(f->script, f->pool), f->stop,
-                                        clock_now, f->pool), APR_SUCCESS);
-    assert_int_equal(acme_account_create(&f->account, client, cache, f->pool), APR_SUCCESS);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    *state = f;
-    return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static int tear_down(void **state)
-{
-    fixture_t *f = *state;
-
-    apr_pool_destroy(f->pool);
-    script_stop(f->script);
-    nftw(f->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-    free(f);
     return 0;
 }
 
@@ -437,7 +393,7 @@ static void test_finalize_resumed(void **state)
     assert_int_equal(script_seen(f->script, "POST /finalize"), 0);
 }
 
-#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
+#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, set_up, script_tear_down)
 
 int main(void)
 {
@@ -463,13 +419,6 @@ int main(void)
         WITH_SERVER(test_finalize_failed),
         WITH_SERVER(test_finalize_resumed),
     };
-    int failed;
 
-    apr_initialize();
-    acme_http_init();
-    apr_pool_create(&root, NULL);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_pool_destroy(root);
-    apr_terminate();
-    return failed;
+    return SERVER_RUN_TESTS(tests);
 }

@@ -12,7 +12,9 @@
 #include <apr_strings.h>
 
 #include "acme/client.h"
+#include "acme/order.h"
 #include "base/json.h"
+#include "cache/dir.h"
 #include "test_acme_server.h"
 
 #define SCRIPT_MAX 64
@@ -37,8 +39,7 @@ typedef struct script_t {
     int logged;
 } script_t;
 
-static apr_pool_t *root;
-static apr_interval_time_t clock_offset;
+static _Atomic apr_interval_time_t clock_offset;   /* moved by other threads */
 
 SERVER_UNUSED static apr_time_t clock_now(void)
 {
@@ -246,6 +247,57 @@ SERVER_UNUSED static acme_client_config_t *script_config(script_t *script, apr_p
     config->first = 1;
     config->tos_any = 1;
     return config;
+}
+
+/** What a test of accounts or orders works with. */
+typedef struct script_fixture_t {
+    apr_pool_t *pool;
+    script_t *script;
+    acme_client_config_t *config;
+    base_stop_t *stop;
+    cache_t *cache;
+    acme_account_t *account;
+    acme_order_t *order;        /* the test's own */
+    base_error_t err;
+    char dir[SCRATCH_SIZE];     /* of the cache */
+} script_fixture_t;
+
+/** As a new process with the same cache and configuration. */
+SERVER_UNUSED static void script_restart(script_fixture_t *f)
+{
+    acme_client_t *client;
+
+    assert_int_equal(acme_client_create(&client, f->config, f->stop, clock_now, f->pool),
+                     APR_SUCCESS);
+    assert_int_equal(acme_account_create(&f->account, client, f->cache, f->pool), APR_SUCCESS);
+}
+
+/** Make *state. @return it */
+SERVER_UNUSED static script_fixture_t *script_set_up(void **state)
+{
+    script_fixture_t *f = calloc(1, sizeof(*f));
+
+    clock_offset = 0;
+    apr_pool_create(&f->pool, root);
+    assert_int_equal(scratch_make(f->dir), 0);
+    f->script = script_start();
+    f->config = script_config(f->script, f->pool);
+    assert_int_equal(base_stop_create(&f->stop, f->pool), APR_SUCCESS);
+    assert_int_equal(cache_open(&f->cache, &cache_dir_provider, f->dir, f->pool), APR_SUCCESS);
+    script_restart(f);
+    *state = f;
+    return f;
+}
+
+SERVER_UNUSED static int script_tear_down(void **state)
+{
+    script_fixture_t *f = *state;
+
+    apr_pool_destroy(f->pool);
+    script_stop(f->script);
+    scratch_remove(f->dir);
+    free(f);
+    return 0;
 }
 
 #endif

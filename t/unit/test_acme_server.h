@@ -13,6 +13,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,11 +25,19 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 
+#include "acme/http.h"
 #include "crypto/key.h"
+#include "run.h"
+#include "scratch.h"
 
 #define SERVER_CONNECTIONS_MAX 256
 #define SERVER_REQUEST_MAX 65536
 #define SERVER_UNUSED __attribute__((unused))
+
+/** As RUN_TESTS(), with libcurl and the pool "root". */
+#define SERVER_RUN_TESTS(tests) (acme_http_init(), RUN_TESTS_WITH_POOL(tests, root))
+
+static apr_pool_t *root;
 
 typedef struct server_t server_t;
 
@@ -52,13 +61,13 @@ struct server_t {
     server_handler_fn *handler;
     void *baton;
     char url[64];               /* "https://127.0.0.1:PORT" */
-    char dir[64];               /* scratch directory */
-    char cafile[96];
+    char dir[SCRATCH_SIZE];
+    char cafile[SCRATCH_SIZE + 8];
     pthread_t thread;
     pthread_mutex_t mutex;      /* guards what follows */
     int accepts;
     int requests;
-    int stopping;
+    atomic_int stopping;
     pthread_t threads[SERVER_CONNECTIONS_MAX];
     int fds[SERVER_CONNECTIONS_MAX];
 };
@@ -230,11 +239,9 @@ SERVER_UNUSED static server_t *server_start(server_handler_fn *handler, void *ba
     server_t *server = calloc(1, sizeof(*server));
     struct sockaddr_in address = { 0 };
     socklen_t len = sizeof(address);
-    const char *tmp = getenv("TMPDIR");
 
     signal(SIGPIPE, SIG_IGN);
-    snprintf(server->dir, sizeof(server->dir), "%.40s/acme-XXXXXX", tmp != NULL ? tmp : "/tmp");
-    if (mkdtemp(server->dir) == NULL) {
+    if (scratch_make(server->dir) != 0) {
         abort();
     }
     snprintf(server->cafile, sizeof(server->cafile), "%s/ca.pem", server->dir);
@@ -279,8 +286,7 @@ SERVER_UNUSED static void server_stop(server_t *server)
     close(server->fd);
     SSL_CTX_free(server->ctx);
     pthread_mutex_destroy(&server->mutex);
-    unlink(server->cafile);
-    rmdir(server->dir);
+    scratch_remove(server->dir);
     free(server);
 }
 

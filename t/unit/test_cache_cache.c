@@ -14,6 +14,7 @@
 #include <cmocka.h>
 
 #include "cache/cache.h"
+#include "run.h"
 
 /* A provider that counts its calls and keeps one value. */
 struct autocert_cache_t {
@@ -385,10 +386,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_threads, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_probe_write, set_up, tear_down)
     };
-    int failed;
 
-    apr_initialize();
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS(tests);
 }

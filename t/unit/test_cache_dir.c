@@ -2,7 +2,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -23,6 +22,8 @@
 
 #include "cache/cache.h"
 #include "cache/dir.h"
+#include "run.h"
+#include "scratch.h"
 
 #define SHARED AUTOCERT_CACHE_SHARED
 #define PRIVATE AUTOCERT_CACHE_PRIVATE
@@ -33,25 +34,14 @@
 static const autocert_cache_provider_t *const dir = &cache_dir_provider;
 static apr_pool_t *pool;
 static autocert_cache_t *cache;
-static char base[256];      /* scratch directory */
-static char path[300];      /* the cache in it, not there yet */
-
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(name);
-}
+static char base[SCRATCH_SIZE]; /* scratch directory */
+static char path[300];          /* the cache in it, not there yet */
 
 static int set_up(void **state)
 {
-    const char *tmp = getenv("TMPDIR");
-
     (void)state;
     apr_pool_create(&pool, NULL);
-    snprintf(base, sizeof(base), "%s/autocert-XXXXXX", tmp ? tmp : "/tmp");
-    if (!mkdtemp(base)) {
+    if (scratch_make(base) != 0) {
         return 1;
     }
     snprintf(path, sizeof(path), "%s/cache", base);
@@ -63,7 +53,7 @@ static int tear_down(void **state)
     (void)state;
     dir->close(cache);
     apr_pool_destroy(pool);
-    return nftw(base, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
+    return scratch_remove(base);
 }
 
 static const char *inside(const char *name)
@@ -661,10 +651,6 @@ int main(void)
         TEST(test_prepare_makes),
         TEST(test_prepare_judges)
     };
-    int failed;
 
-    apr_initialize();
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS(tests);
 }

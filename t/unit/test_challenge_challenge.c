@@ -9,6 +9,7 @@
 
 #include "challenge/http01.h"
 #include "challenge/tlsalpn01.h"
+#include "run.h"
 
 static void test_find(void **state)
 {
@@ -36,10 +37,6 @@ static void test_types(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_find), cmocka_unit_test(test_types) };
-    int failed;
 
-    apr_initialize();
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS(tests);
 }

@@ -1,54 +1,21 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/stat.h>
 
 #include <apr_general.h>
 #include <apr_strings.h>
 #include <cmocka.h>
 
-#include "cache/dir.h"
 #include "challenge/http01.h"
+#include "run.h"
+#include "scratch_cache.h"
 
 #define TOKEN "LoqXcYV8q5ONbJQxbmR7SCTNo3tiAXDfowyjxAjEuX0"
 #define KEYAUTH TOKEN ".9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
-
-static apr_pool_t *pool;
-static cache_t *cache;
-static char base[256];
-
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(name);
-}
-
-static int set_up(void **state)
-{
-    const char *tmp = getenv("TMPDIR");
-
-    (void)state;
-    apr_pool_create(&pool, NULL);
-    snprintf(base, sizeof(base), "%s/autocert-XXXXXX", tmp ? tmp : "/tmp");
-    return !mkdtemp(base) || cache_open(&cache, &cache_dir_provider, base, pool) != APR_SUCCESS;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    apr_pool_destroy(pool);
-    return nftw(base, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 static void test_token_of_a_path(void **state)
 {
@@ -162,16 +129,12 @@ static void test_publish_tells_the_reason(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_token_of_a_path),
-        TEST(test_publish_answer_withdraw),
-        TEST(test_answer_shows_key_authorizations_only),
-        TEST(test_publish_refuses_tokens_that_cannot_be_answered),
-        TEST(test_publish_tells_the_reason)
+        WITH_CACHE(test_token_of_a_path),
+        WITH_CACHE(test_publish_answer_withdraw),
+        WITH_CACHE(test_answer_shows_key_authorizations_only),
+        WITH_CACHE(test_publish_refuses_tokens_that_cannot_be_answered),
+        WITH_CACHE(test_publish_tells_the_reason)
     };
-    int failed;
 
-    apr_initialize();
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS(tests);
 }

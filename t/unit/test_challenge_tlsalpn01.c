@@ -1,12 +1,11 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <apr_general.h>
@@ -14,46 +13,16 @@
 #include <cmocka.h>
 #include <openssl/ssl.h>
 
-#include "cache/dir.h"
 #include "challenge/tlsalpn01.h"
 #include "crypto/challenge_cert.h"
 #include "crypto/placeholder.h"
+#include "run.h"
+#include "scratch_cache.h"
 
 #define KEYAUTH "token.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 #define RECORD_HEADER 5
 #define OURS "\x0a" "acme-tls/1"
 #define LIST(literal) literal, sizeof(literal) - 1
-
-static apr_pool_t *pool;
-static cache_t *cache;
-static char base[256];
-
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(name);
-}
-
-static int set_up(void **state)
-{
-    const char *tmp = getenv("TMPDIR");
-
-    (void)state;
-    apr_pool_create(&pool, NULL);
-    snprintf(base, sizeof(base), "%s/autocert-XXXXXX", tmp ? tmp : "/tmp");
-    return !mkdtemp(base) || cache_open(&cache, &cache_dir_provider, base, pool) != APR_SUCCESS;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    apr_pool_destroy(pool);
-    return nftw(base, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 /* A real ClientHello message, without the record header, with this ALPN list. */
 static unsigned char *make_hello(const char *protocols, unsigned int protocols_len, size_t *len)
@@ -271,14 +240,10 @@ int main(void)
         cmocka_unit_test(test_truncated_at_every_byte),
         cmocka_unit_test(test_longer_than_it_says),
         cmocka_unit_test(test_extensions_by_hand),
-        TEST(test_publish_answer_withdraw),
-        TEST(test_answer_is_a_challenge_certificate_of_the_name),
-        TEST(test_publish_tells_the_reason)
+        WITH_CACHE(test_publish_answer_withdraw),
+        WITH_CACHE(test_answer_is_a_challenge_certificate_of_the_name),
+        WITH_CACHE(test_publish_tells_the_reason)
     };
-    int failed;
 
-    apr_initialize();
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS(tests);
 }

@@ -15,6 +15,7 @@
 
 #include "crypto/csr.h"
 #include "crypto/key.h"
+#include "run.h"
 
 static apr_pool_t *pool;
 
@@ -175,12 +176,5 @@ static const struct CMUnitTest tests[] = {
 
 int main(void)
 {
-    int failed;
-
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_pool_destroy(pool);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS_WITH_POOL(tests, pool);
 }

@@ -19,6 +19,7 @@
 #include "base/json.h"
 #include "crypto/jws.h"
 #include "crypto/key.h"
+#include "run.h"
 
 #define SIGNATURES 2000     /* one in 256 has a leading zero octet in R, one in S */
 
@@ -289,12 +290,5 @@ static const struct CMUnitTest tests[] = {
 
 int main(void)
 {
-    int failed;
-
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_pool_destroy(pool);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS_WITH_POOL(tests, pool);
 }

@@ -14,6 +14,7 @@
 
 #include "crypto/bundle.h"
 #include "crypto/placeholder.h"
+#include "run.h"
 
 static apr_pool_t *pool;
 static const apr_time_t NOW = APR_TIME_C(1800000000) * APR_USEC_PER_SEC;
@@ -125,12 +126,5 @@ static const struct CMUnitTest tests[] = {
 
 int main(void)
 {
-    int failed;
-
-    apr_initialize();
-    apr_pool_create(&pool, NULL);
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_pool_destroy(pool);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS_WITH_POOL(tests, pool);
 }

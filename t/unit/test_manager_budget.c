@@ -1,12 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,44 +12,14 @@
 #include <apr_strings.h>
 #include <cmocka.h>
 
-#include "cache/dir.h"
 #include "manager/budget.h"
+#include "run.h"
+#include "scratch_cache.h"
 
 #define NOW apr_time_from_sec(1700000000)
 #define SECOND apr_time_from_sec(1)
 #define HOUR apr_time_from_sec(3600)
 #define KEY "budget+ca1"
-
-static apr_pool_t *pool;
-static cache_t *cache;
-static char base[256];
-
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(name);
-}
-
-static int set_up(void **state)
-{
-    const char *tmp = getenv("TMPDIR");
-
-    (void)state;
-    apr_pool_create(&pool, NULL);
-    snprintf(base, sizeof(base), "%s/autocert-XXXXXX", tmp ? tmp : "/tmp");
-    return !mkdtemp(base) || cache_open(&cache, &cache_dir_provider, base, pool) != APR_SUCCESS;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    apr_pool_destroy(pool);
-    return nftw(base, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 static const manager_budget_rate_t ten_an_hour = { 10, HOUR };
 
@@ -299,23 +267,19 @@ static void test_processes_share_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_capacity_and_refill),
-        TEST(test_when_is_enough),
-        TEST(test_no_limit),
-        TEST(test_one_bucket_for_each_ca),
-        TEST(test_record_from_the_future),
-        TEST(test_broken_record_is_empty_and_of_now),
-        TEST(test_another_rate_scales),
-        TEST(test_return),
-        TEST(test_stopped),
-        TEST(test_lock_is_waited_for_with_a_bound),
-        TEST(test_store_that_cannot_be_written),
-        TEST(test_processes_share_it)
+        WITH_CACHE(test_capacity_and_refill),
+        WITH_CACHE(test_when_is_enough),
+        WITH_CACHE(test_no_limit),
+        WITH_CACHE(test_one_bucket_for_each_ca),
+        WITH_CACHE(test_record_from_the_future),
+        WITH_CACHE(test_broken_record_is_empty_and_of_now),
+        WITH_CACHE(test_another_rate_scales),
+        WITH_CACHE(test_return),
+        WITH_CACHE(test_stopped),
+        WITH_CACHE(test_lock_is_waited_for_with_a_bound),
+        WITH_CACHE(test_store_that_cannot_be_written),
+        WITH_CACHE(test_processes_share_it)
     };
-    int failed;
 
-    apr_initialize();
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS(tests);
 }

@@ -1,20 +1,17 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
-#include <ftw.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <apr_general.h>
 #include <apr_strings.h>
 #include <cmocka.h>
 
-#include "cache/dir.h"
 #include "manager/ledger.h"
+#include "run.h"
+#include "scratch_cache.h"
 
 #define NOW apr_time_from_sec(1700000000)
 #define SECOND apr_time_from_sec(1)
@@ -23,41 +20,12 @@
 #define DAY (24 * HOUR)
 #define KEY "a.example+state"
 
-static apr_pool_t *pool;
-static cache_t *cache;
-static char base[256];
-
-static int remove_entry(const char *name, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(name);
-}
-
-static int set_up(void **state)
-{
-    const char *tmp = getenv("TMPDIR");
-
-    (void)state;
-    apr_pool_create(&pool, NULL);
-    snprintf(base, sizeof(base), "%s/autocert-XXXXXX", tmp ? tmp : "/tmp");
-    return !mkdtemp(base) || cache_open(&cache, &cache_dir_provider, base, pool) != APR_SUCCESS;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    apr_pool_destroy(pool);
-    return nftw(base, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
-}
-
 static manager_ledger_t ledger;
 
 static int start(void **state)
 {
     memset(&ledger, 0, sizeof(ledger));
-    return set_up(state);
+    return scratch_cache_set_up(state);
 }
 
 /* Note a failure without jitter; how long it waits. */
@@ -288,7 +256,7 @@ static void test_store_tells_the_cache_s_error(void **state)
     assert_int_equal(manager_ledger_store(&ledger, cache, "../a", pool), APR_EINVAL);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, start, tear_down)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, scratch_cache_tear_down)
 
 int main(void)
 {
@@ -306,10 +274,6 @@ int main(void)
         TEST(test_success_forgets_failures),
         TEST(test_store_tells_the_cache_s_error)
     };
-    int failed;
 
-    apr_initialize();
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS(tests);
 }

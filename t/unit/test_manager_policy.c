@@ -13,6 +13,7 @@
 #include "challenge/challenge.h"
 #include "crypto/csr.h"
 #include "manager/policy.h"
+#include "run.h"
 
 #define MINUTE apr_time_from_sec(60)
 #define HOUR apr_time_from_sec(3600)
@@ -262,10 +263,6 @@ int main(void)
         TEST(test_renew_at_spreads_names),
         TEST(test_renew_at_odd_times)
     };
-    int failed;
 
-    apr_initialize();
-    failed = cmocka_run_group_tests(tests, NULL, NULL);
-    apr_terminate();
-    return failed;
+    return RUN_TESTS(tests);
 }
