@@ -594,15 +594,17 @@ apr_status_t acme_order_wait_ready(acme_order_t **order, acme_account_t *account
 
     err = err != NULL ? err : &local;
     begin_poll(&poll, account, (*order)->name, ACME_ORDER_AUTHORIZATION_DEADLINE);
-    while ((*order)->status == ACME_ORDER_PENDING) {
+    /* What is known of the order is from before its authorizations were valid: look at once. */
+    st = (*order)->status == ACME_ORDER_PENDING ? look_again(&poll, order, pool, err) : APR_SUCCESS;
+    while (st == APR_SUCCESS && (*order)->status == ACME_ORDER_PENDING) {
         st = wait_next(&poll, (*order)->retry_at, BASE_ERROR_CA_DOWN,
                        "the order stays pending although its authorizations are valid", err);
         if (st == APR_SUCCESS) {
             st = look_again(&poll, order, pool, err);
         }
-        if (st != APR_SUCCESS) {
-            return st;
-        }
+    }
+    if (st != APR_SUCCESS) {
+        return st;
     }
     if ((*order)->status == ACME_ORDER_INVALID) {
         *err = (*order)->problem;

@@ -18,8 +18,8 @@
 /** Polling: the first look comes soon, the steps grow;
  * a Retry-After in the future replaces the step, clamped to RETRY_AFTER_MAX and to what is
  * left to the deadline. A CA that is down is tolerated until the deadline. */
-#define ACME_ORDER_POLL_FIRST apr_time_from_msec(100)
-#define ACME_ORDER_POLL_GROWTH 1.5
+#define ACME_ORDER_POLL_FIRST apr_time_from_msec(50)
+#define ACME_ORDER_POLL_GROWTH 2.0
 #define ACME_ORDER_POLL_MAX apr_time_from_sec(10)
 #define ACME_ORDER_RETRY_AFTER_MAX apr_time_from_sec(60)
 #define ACME_ORDER_AUTHORIZATION_DEADLINE apr_time_from_sec(120)
