@@ -271,7 +271,7 @@ static void test_await_stop(void **state)
     pthread_create(&thread, NULL, raise_soon, f->stop);
     assert_int_not_equal(await(f), APR_SUCCESS);
     assert_int_equal(f->err.kind, BASE_ERROR_CANCELLED);
-    assert_true(apr_time_now() - begin < apr_time_from_msec(700));
+    assert_true(apr_time_now() - begin < apr_time_from_sec(15));    /* half of what the CA said */
     pthread_join(thread, NULL);
 }
 
