@@ -327,7 +327,8 @@ static apr_status_t place_order(job_t *job, base_error_t *err)
     if (rv == APR_SUCCESS)
         rv = acme_order_create(&job->order, context->account, job->name->name, job->pool, err);
     if (rv != APR_SUCCESS) {
-        if (err->http_status == 0)      /* no answer: the CA counted nothing */
+        /* No answer: the CA counted nothing. Cut off by a stop it may have. */
+        if (err->http_status == 0 && err->kind != BASE_ERROR_CANCELLED)
             return_budget(job);
         return rv;
     }
