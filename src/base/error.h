@@ -24,7 +24,8 @@ typedef enum {
     BASE_ERROR_WAIT,        /* the CA said "later": 429, or 503 with Retry-After */
     BASE_ERROR_VALIDATION,  /* the CA could not see the name's challenge, or gave the order up */
     BASE_ERROR_GONE,        /* the CA does not know the order or account any more */
-    BASE_ERROR_OPERATOR     /* a human has to change something */
+    BASE_ERROR_OPERATOR,    /* a human has to change something */
+    BASE_ERROR_REFUSED      /* no policy allows the name: nothing was asked of the CA */
 } base_error_kind_t;
 
 typedef struct base_error_t {

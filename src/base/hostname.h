@@ -39,6 +39,22 @@ const char *base_hostname_from_config(const char **out, const char *name, apr_po
  * not in the list: private CAs serve them. @param name as made above */
 const char *base_hostname_special_use(const char *name);
 
+/**
+ * Non-zero when a name looks like one that a crawler or scanner made up from others: the same
+ * label twice in a row ("www.www.example.org"), or three labels in a row, before the last two, that
+ * are usual host prefixes ("api.dev.mail.example.org"). CAs refuse to be asked for such names
+ * on demand (acme-reference.md section 1.6). @param name as made above
+ */
+int base_hostname_is_made_up(const char *name);
+
+/**
+ * The part of a name under which its owner can make as many names as he likes: the last two labels,
+ * or three where the last is a country (two letters) and the one before it has at most three
+ * letters ("co.uk", "com.au") or the name has no third. A rule of thumb for limits, without the
+ * Public Suffix List. @return a pointer into name
+ */
+const char *base_hostname_owner(const char *name);
+
 /** FNV-1a of a name: the one hash used for shared memory slots. Never 0. */
 unsigned int base_hostname_hash(const char *name);
 
