@@ -10,12 +10,15 @@
 
 #include <apr_general.h>
 
-#define MAGIC 0x41435347U       /* "ACSG" */
+/* Says "ours" to whoever finds the memory again after the module was loaded anew. */
+#define MAGIC 0x61636d65U
 #define ALIGNMENT 64u
 
 struct shared_segment_t {
     apr_uint32_t magic;
     apr_uint32_t layout;
+    apr_uint32_t size;          /* of all */
+    apr_uint32_t unused;
     shared_versions_t versions;
     shared_requests_t requests;
     shared_clients_t clients;
@@ -61,6 +64,7 @@ apr_status_t shared_segment_init(void *memory)
     if (rv != APR_SUCCESS)
         return rv;
     segment->layout = SHARED_SEGMENT_LAYOUT;
+    segment->size = (apr_uint32_t)shared_segment_size();
     shared_requests_init(&segment->requests, key[0]);
     shared_clients_init(&segment->clients, key[1]);
     shared_names_init(place_of_present(memory), shared_names_slots(SHARED_SEGMENT_PRESENT), key[2]);
@@ -73,7 +77,8 @@ shared_segment_t *shared_segment_attach(void *memory)
 {
     shared_segment_t *segment = memory;
 
-    if (segment->magic != MAGIC || segment->layout != SHARED_SEGMENT_LAYOUT)
+    if (!segment || segment->magic != MAGIC || segment->layout != SHARED_SEGMENT_LAYOUT
+        || segment->size != shared_segment_size())
         return NULL;
     return segment;
 }
