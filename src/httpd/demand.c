@@ -198,30 +198,41 @@ static int wait_for_change(int fd, const manager_policy_name_t *name, apr_uint32
     return 0;
 }
 
+static void report_crowd(const conn_rec *c, const manager_policy_name_t *name, apr_time_t now)
+{
+    static base_log_limit_t limit;
+    char others[BASE_LOG_OTHERS_SIZE];
+
+    if (base_log_limit(&limit, apr_time_sec(now), 1, others))
+        ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, c, "AC0342: autocert: %s: its certificate is being "
+                      "obtained, but too many clients wait already%s; this one is sent away, the "
+                      "certificate comes all the same", name->name, others);
+}
+
 int httpd_demand_wait(conn_rec *c, const server_rec *s, const manager_policy_name_t *name,
                       apr_uint32_t version)
 {
     const httpd_config_t *config = httpd_config_of(s);
     apr_interval_time_t wait = config->wait_set ? config->wait : HTTPD_CONFIG_WAIT_DEFAULT;
-    apr_uint32_t threads = query_mpm(AP_MPMQ_MAX_THREADS), pid = (apr_uint32_t)getpid();
+    static volatile apr_uint32_t waiting_here;
+    apr_uint32_t threads = query_mpm(AP_MPMQ_MAX_THREADS);
+    shared_waiters_place_t place;
     shared_waiters_t *waiters;
+    apr_time_t now = apr_time_now();
     apr_os_sock_t fd = -1;
     int changed;
 
     if (wait <= 0 || apr_os_sock_get(&fd, ap_get_conn_socket(c)) != APR_SUCCESS)
         return 0;
     waiters = shared_segment_waiters(httpd_runtime()->segment);
-    if (!shared_waiters_enter(waiters, pid, most_waiting(config, threads), threads > 1 ? threads / 2 : 1)) {
-        static base_log_limit_t limit;
-        char others[BASE_LOG_OTHERS_SIZE];
-
-        if (base_log_limit(&limit, apr_time_sec(apr_time_now()), 1, others))
-            ap_log_cerror(APLOG_MARK, APLOG_INFO, 0, c, "AC0342: autocert: %s: its certificate is being "
-                          "obtained, but too many clients wait already%s; this one is sent away, the "
-                          "certificate comes all the same", name->name, others);
+    if (apr_atomic_inc32(&waiting_here) >= (threads > 1 ? threads / 2 : 1)
+        || !shared_waiters_enter(waiters, &place, most_waiting(config, threads), wait, now)) {
+        apr_atomic_dec32(&waiting_here);
+        report_crowd(c, name, now);
         return 0;
     }
-    changed = wait_for_change(fd, name, version, apr_time_now() + wait);
-    shared_waiters_leave(waiters, pid);
+    changed = wait_for_change(fd, name, version, now + wait);
+    shared_waiters_leave(waiters, &place);
+    apr_atomic_dec32(&waiting_here);
     return changed;
 }

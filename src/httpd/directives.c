@@ -21,6 +21,7 @@
 #include "httpd/config.h"
 #include "httpd/host_policy.h"
 #include "httpd/values.h"
+#include "shared/waiters.h"
 
 #define HTTPS_PORT 443
 #define NO_MOD_SSL "needs mod_ssl: run \"a2enmod ssl\", or write " \
@@ -669,6 +670,9 @@ static const char *set_wait(cmd_parms *cmd, void *dir, const char *time, const c
     (void)dir;
     if (err != NULL || (err = refuse(cmd, httpd_values_duration(&config->wait, time, cmd->pool))) != NULL)
         return err;
+    if (config->wait > SHARED_WAITERS_WAIT_MAX)
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is longer than any client waits: write 5mi or less",
+                                        time));
     config->wait_set = 1;
     config->wait_most = 0;
     return most ? refuse(cmd, httpd_values_count(&config->wait_most, most, "how many handshakes may wait",

@@ -27,6 +27,7 @@ struct manager_calendar_t {
     apr_pool_t *pool;           /* of the walk under way, and of each look */
     apr_pool_t *look_pool;
     apr_array_header_t *entries;    /* of entry_t; NULL: no walk is under way */
+    apr_uint32_t filling;       /* token of the set being filled; 0: somebody else fills it */
     int cursor;
     apr_interval_time_t interval;
     apr_interval_time_t shortest;   /* life seen in the walk under way, 0: none */
@@ -60,7 +61,7 @@ static apr_status_t add_certificate(void *baton, const char *key)
 
     if (!manager_policy_parse_cache_key(key, name, &rsa))
         return APR_SUCCESS;
-    shared_names_put(calendar->context->present, key);
+    shared_names_put(calendar->context->present, calendar->filling, key);
     entry = apr_array_push(calendar->entries);
     entry->key = apr_pstrdup(calendar->pool, key);
     entry->preload = 0;
@@ -106,19 +107,19 @@ static void list_preloads(manager_calendar_t *calendar)
 static void begin_walk(manager_calendar_t *calendar, apr_time_t now)
 {
     shared_names_t *present = calendar->context->present;
-    int filling = shared_names_begin(present, now);
     apr_status_t rv;
     char text[120];
 
     calendar->entries = apr_array_make(calendar->pool, 64, sizeof(entry_t));
     calendar->cursor = 0;
     calendar->shortest = 0;
+    calendar->filling = shared_names_begin(present, now);
     rv = cache_list(calendar->context->cache, AUTOCERT_CACHE_SHARED, add_certificate, calendar,
                     calendar->look_pool);
-    if (filling && rv == APR_SUCCESS)
-        shared_names_commit(present, FILLED);
-    else if (filling)
-        shared_names_abandon(present);
+    if (rv == APR_SUCCESS)
+        shared_names_commit(present, calendar->filling, FILLED);
+    else
+        shared_names_abandon(present, calendar->filling);
     if (rv != APR_SUCCESS)
         base_log(BASE_LOG_WARNING, "AC0170", NULL, "the certificates in the cache cannot be listed: %s; "
                  "those that no configuration lists are renewed when that works again",
@@ -191,8 +192,8 @@ static apr_interval_time_t choose_interval(const manager_calendar_t *calendar)
 /* Visits of the walk before this one are in the ledgers now. */
 static void turn_visits_over(manager_calendar_t *calendar, apr_time_t now)
 {
-    if (calendar->visits != NULL && shared_names_begin(calendar->visits, now))
-        shared_names_commit(calendar->visits, FILLED);
+    if (calendar->visits != NULL)
+        shared_names_commit(calendar->visits, shared_names_begin(calendar->visits, now), FILLED);
 }
 
 static void end_walk(manager_calendar_t *calendar, apr_time_t now)
