@@ -31,6 +31,7 @@
 #define CA_RETRY_AFTER_MAX apr_time_from_sec(24 * 3600)     /* a CA that says more is mistaken */
 #define CA_PAUSE_OPERATOR apr_time_from_sec(3600)   /* a human must act first */
 #define WORTH_WAITING apr_time_from_sec(10)         /* a client may still wait for an order that begins then */
+#define TIDY_EVERY apr_time_from_sec(24 * 3600)
 #define CROWDED_RETRY apr_time_from_sec(1)          /* no room in the queue: the client is told "not now" */
 
 typedef struct worker_t {
@@ -74,6 +75,7 @@ struct manager_scheduler_t {
     apr_time_t canary_at;           /* when all of them are tried again */
     apr_array_header_t *files;      /* of watched_t */
     apr_time_t files_at;
+    apr_time_t tidy_at;             /* when records of no more use are removed */
     apr_thread_mutex_t *mutex;      /* guards the hand-over to the workers */
     apr_thread_cond_t *cond;
     int leaving;                    /* guarded by the mutex: workers end */
@@ -455,6 +457,16 @@ static void summarize(manager_scheduler_t *scheduler, apr_time_t now)
              config->cache_text);
 }
 
+static void tidy(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t now)
+{
+    if (now < scheduler->tidy_at)
+        return;
+    scheduler->tidy_at = now + TIDY_EVERY;
+    manager_budget_tidy(scheduler->config->cache, scheduler->config->ca->id, &scheduler->config->rate, now,
+                        scheduler->stop, pool);
+    apr_pool_clear(pool);
+}
+
 /* What an order of an on-demand name would cost is used up, for all of them or for those of one owner. */
 static void hold_back(manager_scheduler_t *scheduler, manager_queue_item_t *item, apr_time_t until,
                       apr_time_t now)
@@ -615,6 +627,7 @@ static void *APR_THREAD_FUNC run_dispatcher(apr_thread_t *thread, void *data)
         dispatch(scheduler, pool, now, &wake);
         try_canaries(scheduler, now);
         compare_files(scheduler, pool, now);
+        tidy(scheduler, pool, now);
         scheduler->walking = manager_calendar_walk(scheduler->calendar, scheduler->queue, WALK_PER_ROUND,
                                                    now);
         wait_for_something(scheduler, wake);
