@@ -21,6 +21,7 @@
 #   listen    false: no Listen lines, the configuration has its own
 #   module    false: without mod_autocert
 #   modules   more modules to load, by short name: ['md']
+#   test_modules   the same, of t/modules: ['peer'] is mod_test_peer
 #   load      text instead of all LoadModule lines but the MPM's
 #   loglevel  default: info and debug for the module
 #   env       environment of httpd
@@ -195,6 +196,11 @@ sub load_lines
     for my $name (@{ $self->{modules} // [] }) {
         die "no mod_$name.so in $dir\n" unless -e "$dir/mod_$name.so";
         $load->($name);
+    }
+    for my $name (@{ $self->{test_modules} // [] }) {
+        my $file = scratch() . "/module/mod_test_$name.so";
+        die "$file is missing: run make test-modules\n" unless -e $file;
+        $text .= "LoadModule test_${name}_module $file\n";
     }
     if ($self->{module}) {
         my $module = $ENV{AUTOCERT_MODULE} // die "AUTOCERT_MODULE is not set: use t/run\n";
