@@ -186,6 +186,9 @@ static void add_server_name(check_t *check, const httpd_config_place_t *place, h
         reason = base_hostname_from_config(&name, written, check->pconf);
     if (reason == NULL)
         reason = find_obstacle(check, name);
+    /* "ServerAlias *" stands there for names on demand. */
+    if (reason != NULL && strpbrk(written, "*?") && config->rules != NULL && config->rules->nelts > 0)
+        return;
     if (reason != NULL)
         warn(check, place, NULL, "%s \"%s\" %s; it is skipped and gets no certificate", directive,
              written, reason);
@@ -202,6 +205,12 @@ static void add_aliases(check_t *check, const httpd_config_place_t *place, httpd
         add_server_name(check, place, config, "ServerAlias", APR_ARRAY_IDX(aliases, i, const char *));
 }
 
+/* A vhost that is managed only because AutocertHostPolicy stands in it lists no names. */
+static int is_on_demand_only(const httpd_config_t *config)
+{
+    return config->own_rules && !config->listed && config->engine != HTTPD_CONFIG_ON;
+}
+
 static void collect_names(check_t *check, server_rec *s, httpd_config_t *config,
                           const httpd_config_place_t *place)
 {
@@ -216,7 +225,7 @@ static void collect_names(check_t *check, server_rec *s, httpd_config_t *config,
         else
             add_name(config, name);
     }
-    if (config->domains->nelts > 0)
+    if (config->domains->nelts > 0 || is_on_demand_only(config))
         return;
     if (s->server_hostname != NULL && find_vhost_node(ap_conftree, s) != NULL
         && find_line(find_vhost_node(ap_conftree, s)->first_child, "ServerName") != NULL)
