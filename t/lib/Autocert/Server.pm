@@ -19,7 +19,7 @@
 #   vars      more @name@ words
 #   http, https   ports; else free ones. 0: no such port
 #   listen    false: no Listen lines, the configuration has its own
-#   module    false: without mod_autocert
+#   module    false: without mod_autocert; else "AutocertWait 0" stands before the text
 #   modules   more modules to load, by short name: ['md']
 #   test_modules   the same, of t/modules: ['peer'] is mod_test_peer
 #   load      text instead of all LoadModule lines but the MPM's
@@ -240,8 +240,10 @@ sub preamble
     if ($self->{listen} // 1) {
         $listen .= "Listen 127.0.0.1:$_\n" for grep { $_ } $self->{http}, $self->{https};
     }
+    # A handshake without a certificate is answered at once, unless the test is about waiting.
+    my $wait = $self->{module} ? "AutocertWait 0\n" : '';
     my $user = $> == 0 ? "User $self->{user}\nGroup $self->{group}\n" : '';
-    return $self->load_lines . $self->mpm_lines . $user . <<"CONF" . $listen;
+    return $self->load_lines . $self->mpm_lines . $user . $wait . <<"CONF" . $listen;
 ServerRoot $root
 DefaultRuntimeDir $root/run
 PidFile $root/run/httpd.pid
