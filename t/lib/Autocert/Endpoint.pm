@@ -29,7 +29,6 @@ use Autocert::Util qw(free_ports slurp spit scratch nap on_exit reap_within wait
 
 use constant {
     START_SECONDS => 10,
-    HANG_SECONDS  => 120,
 };
 
 my $count = 0;
@@ -158,7 +157,8 @@ sub respond
     my $mode = $setting->{mode} // '';
     nap($setting->{delay}) if $setting->{delay};
     if ($mode eq 'hang') {
-        nap(HANG_SECONDS);
+        # Until the client gives up, or is gone.
+        sysread $client, my $part, 1;
         return;
     }
     if ($mode eq 'garbage') {
