@@ -174,27 +174,35 @@ static int is_gone(int fd)
     return poll(&poller, 1, STEP_MS) > 0 && (poller.revents & (POLLRDHUP | POLLHUP | POLLERR | POLLNVAL));
 }
 
-/* @return non-zero when something happened that is worth a look */
-static int wait_for_change(int fd, const manager_policy_name_t *name, apr_uint32_t version, apr_time_t end)
+/* One handshake that waits. */
+typedef struct wait_t {
+    const manager_policy_name_t *name;
+    int fd;
+    apr_uint32_t version;
+    apr_time_t end;
+    httpd_demand_look_fn *look;
+    void *baton;
+} wait_t;
+
+static int wait_for_change(wait_t *wait)
 {
     shared_versions_t *versions = shared_segment_versions(httpd_runtime()->segment);
-    apr_time_t now;
+    shared_requests_answer_t known = SHARED_REQUESTS_PENDING;
+    apr_time_t now = 0;
 
-    do {
-        if (is_gone(fd))
-            return 0;
+    while (known == SHARED_REQUESTS_PENDING && now < wait->end && !is_gone(wait->fd)) {
+        apr_uint32_t version;
+
         now = apr_time_now();
-        if (shared_versions_get(versions, name->name) != version)
+        /* The answer first: whoever gives it has raised the version before. */
+        known = httpd_demand_known(wait->name, now);
+        version = shared_versions_get(versions, wait->name->name);
+        if (version == wait->version && known != SHARED_REQUESTS_NONE)
+            continue;
+        wait->version = version;
+        if (wait->look(wait->baton))
             return 1;
-        switch (httpd_demand_known(name, now)) {
-        case SHARED_REQUESTS_PENDING:
-            break;
-        case SHARED_REQUESTS_NONE:
-            return 1;
-        default:
-            return 0;
-        }
-    } while (now < end);
+    }
     return 0;
 }
 
@@ -210,8 +218,9 @@ static void report_crowd(const conn_rec *c, const manager_policy_name_t *name, a
 }
 
 int httpd_demand_wait(conn_rec *c, const server_rec *s, const manager_policy_name_t *name,
-                      apr_uint32_t version)
+                      apr_uint32_t version, httpd_demand_look_fn *look, void *baton)
 {
+    wait_t waiter = { name, -1, version, 0, look, baton };
     const httpd_config_t *config = httpd_config_of(s);
     apr_interval_time_t wait = config->wait_set ? config->wait : HTTPD_CONFIG_WAIT_DEFAULT;
     static volatile apr_uint32_t waiting_here;
@@ -219,10 +228,9 @@ int httpd_demand_wait(conn_rec *c, const server_rec *s, const manager_policy_nam
     shared_waiters_place_t place;
     shared_waiters_t *waiters;
     apr_time_t now = apr_time_now();
-    apr_os_sock_t fd = -1;
-    int changed;
+    int served;
 
-    if (wait <= 0 || apr_os_sock_get(&fd, ap_get_conn_socket(c)) != APR_SUCCESS)
+    if (wait <= 0 || apr_os_sock_get(&waiter.fd, ap_get_conn_socket(c)) != APR_SUCCESS)
         return 0;
     waiters = shared_segment_waiters(httpd_runtime()->segment);
     if (apr_atomic_inc32(&waiting_here) >= (threads > 1 ? threads / 2 : 1)
@@ -231,8 +239,9 @@ int httpd_demand_wait(conn_rec *c, const server_rec *s, const manager_policy_nam
         report_crowd(c, name, now);
         return 0;
     }
-    changed = wait_for_change(fd, name, version, now + wait);
+    waiter.end = now + wait;
+    served = wait_for_change(&waiter);
     shared_waiters_leave(waiters, &place);
     apr_atomic_dec32(&waiting_here);
-    return changed;
+    return served;
 }

@@ -28,14 +28,18 @@ int httpd_demand_wish(conn_rec *c, const manager_policy_name_t *name, apr_time_t
  * again before it is needed. */
 void httpd_demand_restore(const manager_policy_name_t *name, apr_time_t now);
 
+/** Looks for the certificate again. @return non-zero when it is there: the waiting is over */
+typedef int httpd_demand_look_fn(void *baton);
+
 /**
- * Wait until the certificate of a name changed, the wish was answered, the client has gone, or the time is
- * over; not at all when too many wait (AutocertWait's N; half of this child's threads). Goes on through a
- * graceful restart of the server.
+ * Wait until a certificate is there, the wish was refused, the client has gone, or the time is over; not at
+ * all when too many wait (AutocertWait's N; half of this child's threads). Goes on through a graceful
+ * restart of the server.
  * @param version of the name, read before its certificate was looked for
- * @return non-zero when it is worth looking for the certificate again
+ * @param look called each time something of the name changed: its other kind of key has the same version
+ * @return what look returned last, zero when it was not called
  */
 int httpd_demand_wait(conn_rec *c, const server_rec *s, const manager_policy_name_t *name,
-                      apr_uint32_t version);
+                      apr_uint32_t version, httpd_demand_look_fn *look, void *baton);
 
 #endif

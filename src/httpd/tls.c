@@ -280,15 +280,31 @@ static int choose_kind(SSL *ssl, const manager_policy_name_t *name)
     return -1;
 }
 
+/** A look at the certificate while a handshake waits for it. */
+typedef struct look_t {
+    SSL *ssl;
+    const manager_policy_name_t *name;
+    server_rec *s;
+} look_t;
+
+static int look_again(void *baton)
+{
+    const look_t *look = baton;
+
+    return serve_managed(look->ssl, look->name, look->s, apr_time_now());
+}
+
 /* There is none: wish for it, and wait, but only once in a handshake. The version was read before it was
  * looked for. */
 static int obtain(SSL *ssl, server_rec *s, conn_rec *c, connection_t *connection,
                   const manager_policy_name_t *name, apr_uint32_t version)
 {
+    look_t look = { ssl, name, s };
+
     if (!httpd_demand_wish(c, name, apr_time_now()) || connection->waited)
         return 0;
     connection->waited = 1;
-    return httpd_demand_wait(c, s, name, version) && serve_managed(ssl, name, s, apr_time_now());
+    return httpd_demand_wait(c, s, name, version, look_again, &look);
 }
 
 /* The managed certificate of the kind that the client can use. */

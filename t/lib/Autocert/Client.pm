@@ -54,6 +54,7 @@ use constant {
     TIMEOUT      => 15,
     ANSWER_MAX   => 16 * 1024 * 1024,
     LOAD_SECONDS => 300,     # a load client that nobody stops ends by itself
+    SET_SIGALGS_LIST => 98,  # SSL_CTRL_SET_SIGALGS_LIST of openssl/ssl.h
     ALERT_OFFSET => 1000,    # OpenSSL's reason code of a received alert is this plus its number
 };
 
@@ -100,7 +101,8 @@ sub tls_options
         my ($ctx) = @_;
         Net::SSLeay::CTX_set_options($ctx, Net::SSLeay::OP_NO_TICKET()) if $no_tickets;
         if (defined $arg{sigalgs}) {
-            Net::SSLeay::CTX_set1_sigalgs_list($ctx, $arg{sigalgs})
+            # Net::SSLeay has no name for it before 1.93.
+            Net::SSLeay::CTX_ctrl($ctx, SET_SIGALGS_LIST, 0, $arg{sigalgs})
                 or die "signature algorithms $arg{sigalgs} refused\n";
         }
     };
