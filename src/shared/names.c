@@ -1,116 +1,182 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
-/*
- *     header | bank 0: slots | bank 1: slots
- *
- * A slot is 0 or the upper half of a name's hash; the lower half says where to begin looking. The
- * generation counts commits; its lowest bit is the bank in use. What a reader saw counts only if the
- * generation is still the same afterwards: the bank it read could have been emptied for a new writer
- * else, but never before another commit.
- */
 #include "shared/names.h"
-
-#include <string.h>
 
 #include <apr_atomic.h>
 #include <apr_siphash.h>
+#include <string.h>
 
-#define MAGIC 0x61636e61U
-#define SLOTS_MIN 1024u
-#define PROBES 256u             /* slots looked at for one name */
-#define TRIES 4                 /* a reader that is overtaken by so many commits gives up */
+/*
+ * The layout, in 32-bit words:
+ *
+ *     magic | slots | key (4 words) | state
+ *     partial of bank 0, 1 | used of bank 0, 1 | stamp of bank 0, 1
+ *     slots of bank 0: a fingerprint each, 0 is free
+ *     slots of bank 1
+ *
+ * The low bits of a name's SipHash are the number of the slot where to look first, the upper 32 bits
+ * its fingerprint. A name stands in the first slot from there that was free, at most PROBES slots
+ * away. Slots are emptied all together only, so the first free slot ends every search.
+ *
+ * The state is one word, so that a compare-and-swap changes all of it, or nothing when anything changed:
+ *
+ *     count (13 bits) | since (14) | FILLING | EMPTYING | BEFORE | FILLED | BANK
+ *
+ *     idle --begin--> EMPTYING --begin--> FILLING --commit, abandon--> idle
+ *                         |                  |
+ *                         +---- replaced ----+---> EMPTYING of the next writer
+ *
+ * The writer's claim is the word while it is FILLING. Each begin() counts one up and notes its second,
+ * so a word comes back only after 8192 writers and in the same second of 4.5 hours. Reading one state
+ * before and after something therefore means that there was no other in between.
+ *
+ * Why a name that is added while a writer works is in the bank that is committed. Who adds stores a
+ * file first and calls add() then; the writer lists files after begin(). add() reads the state, writes
+ * to the bank in use, and to the other one if the state is FILLING, reads the state again and starts
+ * anew unless it is the same. Take the last round, in which it was one state all the time, and a writer
+ * that commits at some moment:
+ *   - it committed before the round: its bank, or a later one, is the bank in use and gets the name;
+ *   - it was FILLING during the round: its bank gets the name, and only an EMPTYING writer takes
+ *     names out again;
+ *   - it was EMPTYING in the round, or came later: begin() returned after the file was stored, so the
+ *     listing has it. If nothing is listed, because the set is turned over to forget: the name is in the
+ *     bank that was in use before.
+ * A bank without room for the name is marked as partial instead, with the same argument. Without the second
+ * look, the bank written to could be one that a writer empties by then.
+ *
+ * A writer that is replaced while it is EMPTYING, and was not dead but asleep between looking at the state
+ * and clearing a slot, may clear that one slot in a bank that is in use by now. It finds out right
+ * afterwards and marks the bank as damaged. A put() that slept at the same place leaves one name of its
+ * list; what it cannot do is take a name away.
+ */
+#define MAGIC 0x41434e53U       /* "ACNS" */
+#define SLOTS_MIN 1024U
+#define PROBES 256U             /* slots looked at for one name */
+#define LOOKS 8                 /* how often a reader starts again because a writer moved on */
+
+#define BANK 1U                 /* number of the bank in use */
+#define FILLED 2U               /* a bank was committed once */
+#define BEFORE 4U               /* the other bank is the one that was in use before, untouched */
+#define EMPTYING 8U             /* the other bank is being emptied */
+#define FILLING 16U             /* the other bank is being filled */
+#define WRITING (EMPTYING | FILLING)
+#define SINCE_SHIFT 5           /* seconds, cut to 14 bits, when the writer began */
+#define SINCE_MASK 0x3fffU
+#define COUNT_SHIFT 19
+
+/* What makes a bank partial, 0 nothing; while it is being emptied the state of the writer stands there. */
+#define OVERFULL 1U             /* a name found no room */
+#define DAMAGED 2U              /* a replaced writer may have cleared a slot */
 
 struct shared_names_t {
     apr_uint32_t magic;
-    apr_uint32_t slots;                 /* of one bank, a power of two */
+    apr_uint32_t slots;                 /* of each bank, a power of two */
     unsigned char key[SHARED_NAMES_KEY_SIZE];
-    volatile apr_uint32_t generation;   /* 0: nothing was committed */
-    volatile apr_uint32_t writer;       /* token, 0: none */
-    volatile apr_uint32_t since;        /* second when that one began, cut to 32 bits */
-    volatile apr_uint32_t tokens;       /* given out so far */
-    volatile apr_uint32_t stamp;
-    volatile apr_uint32_t count[2];     /* names in each bank */
-    volatile apr_uint32_t overflowed[2];
+    volatile apr_uint32_t state;
+    volatile apr_uint32_t partial[2];   /* not 0: what a bank does not have may be missing */
+    volatile apr_uint32_t used[2];      /* about how many slots, for the load */
+    volatile apr_uint32_t stamp[2];
     volatile apr_uint32_t slot[];
 };
 
-/* Where a name is looked for, and what stands there. */
-typedef struct mark_t {
-    apr_uint32_t start;
-    apr_uint32_t print;                 /* never 0 */
-} mark_t;
+typedef struct hash_t {
+    apr_uint32_t place;
+    apr_uint32_t fingerprint;
+} hash_t;
 
-/* Compare-and-swap is a full barrier in every APR, which plain reads and writes are not. */
+/* Change a word from one value to another; non-zero when this caller did it. Compare-and-swap is a
+ * full barrier in every APR, which plain set and read are not. */
 static int move(volatile apr_uint32_t *word, apr_uint32_t from, apr_uint32_t to)
 {
     return apr_atomic_cas32(word, to, from) == from;
 }
 
-static apr_uint32_t read_ordered(volatile apr_uint32_t *word)
+static void set(volatile apr_uint32_t *word, apr_uint32_t value)
 {
-    return apr_atomic_cas32(word, 0, 0);
+    while (!move(word, apr_atomic_read32(word), value)) {
+    }
 }
 
-static mark_t mark_of(const shared_names_t *names, const char *name)
+/* The state, with a full barrier: what was read or written before stays before. */
+static apr_uint32_t read_state(shared_names_t *names)
 {
-    apr_uint64_t hash = apr_siphash24(name, strlen(name), names->key);
-    mark_t mark = { (apr_uint32_t)hash & (names->slots - 1), (apr_uint32_t)(hash >> 32) };
-
-    mark.print = mark.print ? mark.print : 1;
-    return mark;
+    return apr_atomic_cas32(&names->state, 0, 0);
 }
 
-static volatile apr_uint32_t *slot_at(shared_names_t *names, apr_uint32_t bank, mark_t mark,
-                                      apr_uint32_t probe)
+static unsigned int bank_in_use(apr_uint32_t state)
 {
-    return &names->slot[bank * names->slots + ((mark.start + probe) & (names->slots - 1))];
+    return state & BANK;
 }
 
-static int is_in(shared_names_t *names, apr_uint32_t bank, mark_t mark)
+static unsigned int other_bank(apr_uint32_t state)
 {
+    return bank_in_use(state) ^ 1;
+}
+
+static volatile apr_uint32_t *slots_of(shared_names_t *names, unsigned int bank)
+{
+    return names->slot + (apr_size_t)bank * names->slots;
+}
+
+static hash_t hash(const shared_names_t *names, const char *name)
+{
+    apr_uint64_t sip = apr_siphash24(name, strlen(name), names->key);
+    hash_t h = { (apr_uint32_t)sip, (apr_uint32_t)(sip >> 32) };
+
+    if (!h.fingerprint) {
+        h.fingerprint = 1;
+    }
+    return h;
+}
+
+static shared_names_answer_t look(shared_names_t *names, unsigned int bank, hash_t h)
+{
+    volatile apr_uint32_t *slot = slots_of(names, bank);
+
     for (apr_uint32_t i = 0; i < PROBES; i++) {
-        apr_uint32_t print = apr_atomic_read32(slot_at(names, bank, mark, i));
+        apr_uint32_t seen = apr_atomic_read32(&slot[(h.place + i) & (names->slots - 1)]);
 
-        if (print == mark.print) {
-            return 1;
+        if (seen == h.fingerprint) {
+            return SHARED_NAMES_YES;
         }
-        if (print == 0) {
-            return 0;
+        if (!seen) {
+            break;
         }
     }
-    return 0;
+    return apr_atomic_read32(&names->partial[bank]) ? SHARED_NAMES_UNKNOWN : SHARED_NAMES_NO;
 }
 
-/* @return zero when there was no room */
-static int insert(shared_names_t *names, apr_uint32_t bank, mark_t mark)
+/* Non-zero when the bank has the name now. */
+static int insert(shared_names_t *names, unsigned int bank, hash_t h)
 {
-    for (apr_uint32_t i = 0; i < PROBES; i++) {
-        volatile apr_uint32_t *slot = slot_at(names, bank, mark, i);
-        apr_uint32_t print = apr_atomic_read32(slot);
+    volatile apr_uint32_t *slots = slots_of(names, bank);
 
-        if (print == 0) {
-            /* A quarter stays empty, or looking for what is not there would take long. */
-            if (apr_atomic_read32(&names->count[bank]) >= names->slots / 4 * 3) {
+    for (apr_uint32_t i = 0; i < PROBES; i++) {
+        volatile apr_uint32_t *slot = &slots[(h.place + i) & (names->slots - 1)];
+        apr_uint32_t seen = apr_atomic_read32(slot);
+
+        if (!seen) {
+            if (apr_atomic_read32(&names->used[bank]) >= names->slots / 4 * 3) {
                 break;
             }
-            print = apr_atomic_cas32(slot, mark.print, 0);
-            if (print == 0) {
-                apr_atomic_inc32(&names->count[bank]);
+            seen = apr_atomic_cas32(slot, h.fingerprint, 0);
+            if (!seen) {
+                apr_atomic_inc32(&names->used[bank]);
                 return 1;
             }
         }
-        if (print == mark.print) {
+        if (seen == h.fingerprint) {
             return 1;
         }
     }
-    apr_atomic_set32(&names->overflowed[bank], 1);
+    move(&names->partial[bank], 0, OVERFULL);
     return 0;
 }
 
-apr_uint32_t shared_names_slots(apr_size_t count)
+apr_uint32_t shared_names_slots(apr_size_t names)
 {
     apr_uint32_t slots = SLOTS_MIN;
 
-    while (slots < SHARED_NAMES_SLOTS_MAX && slots / 2 < count) {
+    while (slots < SHARED_NAMES_SLOTS_MAX && slots / 2 < names) {
         slots *= 2;
     }
     return slots;
@@ -118,7 +184,7 @@ apr_uint32_t shared_names_slots(apr_size_t count)
 
 apr_size_t shared_names_size(apr_uint32_t slots)
 {
-    return sizeof(shared_names_t) + 2 * (apr_size_t)slots * sizeof(apr_uint32_t);
+    return sizeof(shared_names_t) + 2 * sizeof(apr_uint32_t) * (apr_size_t)slots;
 }
 
 void shared_names_init(void *memory, apr_uint32_t slots,
@@ -126,18 +192,18 @@ void shared_names_init(void *memory, apr_uint32_t slots,
 {
     shared_names_t *names = memory;
 
+    names->magic = MAGIC;
     names->slots = slots;
     memcpy(names->key, key, SHARED_NAMES_KEY_SIZE);
-    names->magic = MAGIC;
 }
 
 shared_names_t *shared_names_attach(void *memory, apr_size_t size)
 {
     shared_names_t *names = memory;
 
-    if (!names || size < sizeof(*names) || names->magic != MAGIC
-        || names->slots < SLOTS_MIN || names->slots > SHARED_NAMES_SLOTS_MAX
-        || (names->slots & (names->slots - 1)) != 0 || shared_names_size(names->slots) > size) {
+    if (!names || size < sizeof(*names) || names->magic != MAGIC || !names->slots
+        || names->slots > SHARED_NAMES_SLOTS_MAX || (names->slots & (names->slots - 1))
+        || shared_names_size(names->slots) != size) {
         return NULL;
     }
     return names;
@@ -145,19 +211,17 @@ shared_names_t *shared_names_attach(void *memory, apr_size_t size)
 
 shared_names_answer_t shared_names_find(shared_names_t *names, const char *name)
 {
-    mark_t mark = mark_of(names, name);
+    hash_t h = hash(names, name);
 
-    for (int i = 0; i < TRIES; i++) {
-        apr_uint32_t generation = read_ordered(&names->generation), bank = generation & 1;
-        int found, overflowed;
+    for (int i = 0; i < LOOKS; i++) {
+        apr_uint32_t state = read_state(names);
+        shared_names_answer_t answer = look(names, bank_in_use(state), h);
 
-        if (generation == 0) {
-            return SHARED_NAMES_UNKNOWN;
+        if (answer == SHARED_NAMES_NO && !(state & FILLED)) {
+            answer = SHARED_NAMES_UNKNOWN;
         }
-        found = is_in(names, bank, mark);
-        overflowed = apr_atomic_read32(&names->overflowed[bank]) != 0;
-        if (read_ordered(&names->generation) == generation) {
-            return found ? SHARED_NAMES_YES : overflowed ? SHARED_NAMES_UNKNOWN : SHARED_NAMES_NO;
+        if (read_state(names) == state) {
+            return answer;
         }
     }
     return SHARED_NAMES_UNKNOWN;
@@ -165,91 +229,131 @@ shared_names_answer_t shared_names_find(shared_names_t *names, const char *name)
 
 int shared_names_find_recent(shared_names_t *names, const char *name)
 {
-    mark_t mark = mark_of(names, name);
+    hash_t h = hash(names, name);
 
-    return read_ordered(&names->generation) == 0 || apr_atomic_read32(&names->overflowed[0])
-        || apr_atomic_read32(&names->overflowed[1]) || is_in(names, 0, mark) || is_in(names, 1, mark);
+    for (int i = 0; i < LOOKS; i++) {
+        apr_uint32_t state = read_state(names);
+        int found = !(state & FILLED) || look(names, bank_in_use(state), h) != SHARED_NAMES_NO
+            || ((state & BEFORE) && look(names, other_bank(state), h) != SHARED_NAMES_NO);
+
+        if (read_state(names) == state) {
+            return found;
+        }
+    }
+    return 1;
 }
 
-/*
- * Whoever calls this has stored what the name stands for before. A writer lists what is stored after
- * begin(), which makes it the writer first and empties the bank then. So either the writer's list has the
- * name, or the writer had begun before it was stored: then it is seen here, and the name goes into its
- * bank too; and if it is emptied just now, the list is still to come. A writer that committed
- * meanwhile is noticed by the generation.
- */
 void shared_names_add(shared_names_t *names, const char *name)
 {
-    mark_t mark = mark_of(names, name);
-    apr_uint32_t generation;
+    hash_t h = hash(names, name);
+    apr_uint32_t state, after = read_state(names);
 
     do {
-        generation = read_ordered(&names->generation);
-        insert(names, generation & 1, mark);
-        if (read_ordered(&names->writer)) {
-            insert(names, (generation + 1) & 1, mark);
+        state = after;
+        insert(names, bank_in_use(state), h);
+        if (state & FILLING) {
+            insert(names, other_bank(state), h);
         }
-    } while (read_ordered(&names->generation) != generation);
+        after = read_state(names);
+    } while (after != state);
 }
 
-static apr_uint32_t second_of(apr_time_t now)
+/* Non-zero when the writer began so long ago that it must be dead. More than that ahead is as long
+ * ago: the clock was set back. */
+static int is_stale(apr_uint32_t state, apr_time_t now)
 {
-    return (apr_uint32_t)apr_time_sec(now);
+    apr_uint32_t since = state >> SINCE_SHIFT & SINCE_MASK;
+    apr_uint32_t age = ((apr_uint32_t)apr_time_sec(now) - since) & SINCE_MASK;
+
+    return age > SHARED_NAMES_STALE && age < SINCE_MASK + 1 - SHARED_NAMES_STALE;
+}
+
+/* Empty the bank that is not in use; zero when this writer was replaced. The bank is partial until
+ * its last slot is free. Each slot is read before the state is, so a writer that slept in between
+ * clears it only if the same name stands there anew. */
+static int empty(shared_names_t *names, apr_uint32_t emptying)
+{
+    unsigned int bank = other_bank(emptying);
+    volatile apr_uint32_t *slot = slots_of(names, bank);
+
+    set(&names->partial[bank], emptying);
+    set(&names->used[bank], 0);
+    for (apr_uint32_t i = 0; i < names->slots; i++) {
+        apr_uint32_t seen = apr_atomic_read32(&slot[i]);
+
+        if (seen) {
+            if (read_state(names) != emptying) {
+                return 0;
+            }
+            move(&slot[i], seen, 0);
+        }
+    }
+    move(&names->partial[bank], emptying, 0);
+    return 1;
 }
 
 apr_uint32_t shared_names_begin(shared_names_t *names, apr_time_t now)
 {
-    apr_uint32_t writer = read_ordered(&names->writer), bank, token;
+    apr_uint32_t state = read_state(names);
+    apr_uint32_t since = (apr_uint32_t)apr_time_sec(now) & SINCE_MASK;
+    apr_uint32_t count = (state >> COUNT_SHIFT) + 1;
+    apr_uint32_t kept = count << COUNT_SHIFT | since << SINCE_SHIFT | (state & (FILLED | BANK));
 
-    if (writer && second_of(now) - apr_atomic_read32(&names->since) <= SHARED_NAMES_STALE) {
+    if (((state & WRITING) && !is_stale(state, now))
+        || !move(&names->state, state, kept | EMPTYING)) {
         return 0;
     }
-    token = apr_atomic_inc32(&names->tokens) + 1;
-    token = token ? token : apr_atomic_inc32(&names->tokens) + 1;
-    if (!move(&names->writer, writer, token)) {
+    if (!empty(names, kept | EMPTYING) || !move(&names->state, kept | EMPTYING, kept | FILLING)) {
+        set(&names->partial[other_bank(kept)], DAMAGED);
         return 0;
     }
-    apr_atomic_set32(&names->since, second_of(now));
-    bank = (read_ordered(&names->generation) + 1) & 1;
-    for (apr_uint32_t i = 0; i < names->slots; i++) {
-        apr_atomic_set32(&names->slot[bank * names->slots + i], 0);
-    }
-    apr_atomic_set32(&names->count[bank], 0);
-    apr_atomic_set32(&names->overflowed[bank], 0);
-    return read_ordered(&names->writer) == token ? token : 0;
+    return kept | FILLING;
 }
 
-int shared_names_put(shared_names_t *names, apr_uint32_t token, const char *name)
+/* Non-zero when the claim is that of the writer at work. */
+static int is_writer(shared_names_t *names, apr_uint32_t claim)
 {
-    if (!token || read_ordered(&names->writer) != token) {
-        return 0;
-    }
-    return insert(names, (read_ordered(&names->generation) + 1) & 1, mark_of(names, name));
+    return read_state(names) == claim && (claim & FILLING);
 }
 
-/* The stamp first: who sees the new bank sees what it was filled from. */
-void shared_names_commit(shared_names_t *names, apr_uint32_t token, apr_uint32_t stamp)
+int shared_names_put(shared_names_t *names, apr_uint32_t claim, const char *name)
 {
-    apr_uint32_t generation = read_ordered(&names->generation);
-    apr_uint32_t next = generation + 1;
+    hash_t h = hash(names, name);
 
-    if (!token || read_ordered(&names->writer) != token) {
-        return;
-    }
-    apr_atomic_set32(&names->stamp, stamp);
-    /* 0 says that nothing was committed; 2 is the same bank. */
-    move(&names->generation, generation, next ? next : 2);
-    move(&names->writer, token, 0);
+    return is_writer(names, claim) && insert(names, other_bank(claim), h);
 }
 
-void shared_names_abandon(shared_names_t *names, apr_uint32_t token)
+void shared_names_commit(shared_names_t *names, apr_uint32_t claim, apr_uint32_t stamp)
 {
-    if (token) {
-        move(&names->writer, token, 0);
-    }
+    volatile apr_uint32_t *word = &names->stamp[other_bank(claim)];
+    apr_uint32_t seen;
+
+    /* The stamp is read before the state: a replaced writer does not change its successor's. */
+    do {
+        seen = apr_atomic_read32(word);
+        if (!is_writer(names, claim)) {
+            return;
+        }
+    } while (!move(word, seen, stamp));
+    move(&names->state, claim, ((claim ^ BANK) | FILLED | BEFORE) & ~WRITING);
+}
+
+void shared_names_abandon(shared_names_t *names, apr_uint32_t claim)
+{
+    move(&names->state, claim, claim & ~WRITING);
 }
 
 apr_uint32_t shared_names_stamp(shared_names_t *names)
 {
-    return read_ordered(&names->generation) ? apr_atomic_read32(&names->stamp) : 0;
+    for (int i = 0; i < LOOKS; i++) {
+        apr_uint32_t state = read_state(names);
+        unsigned int bank = bank_in_use(state);
+        apr_uint32_t partial = apr_atomic_read32(&names->partial[bank]);
+        apr_uint32_t stamp = apr_atomic_read32(&names->stamp[bank]);
+
+        if (read_state(names) == state) {
+            return partial <= OVERFULL ? stamp : 0;
+        }
+    }
+    return 0;
 }
