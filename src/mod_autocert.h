@@ -2,7 +2,8 @@
 /**
  * @file mod_autocert.h
  * The public, installed header of mod_autocert: what another httpd module
- * needs to keep certificates elsewhere than in a directory.
+ * needs to keep certificates elsewhere than in a directory, or to decide which names
+ * may have one.
  *
  * A cache provider is registered with
  *
@@ -136,6 +137,23 @@ typedef struct autocert_cache_provider_t {
     /** Release what open() took; also called when open()'s pool ends. */
     void (*close)(autocert_cache_t *cache);
 } autocert_cache_provider_t;
+
+struct server_rec;
+
+/**
+ * May a name that no AutocertDomain lists have a certificate? An optional hook, asked after the vhost's own
+ * AutocertHostPolicy lines, in each vhost that mod_autocert manages:
+ *
+ *     APR_OPTIONAL_HOOK(autocert, host_policy, fn, NULL, NULL, APR_HOOK_MIDDLE);   (apr_optional_hooks.h)
+ *
+ * It is called in handshakes, by any thread of any child, for each unknown name that any client sends, and
+ * again by other threads before a certificate is ordered or renewed: it must be quick, must not block, and
+ * must not keep anything for each name it is asked about.
+ * @param s the vhost
+ * @param name lower case A-labels, without a trailing dot, already found to be a host name
+ * @return OK (0): yes; DECLINED (-1): no opinion, the next one is asked; anything else: no
+ */
+typedef int autocert_HOOK_host_policy_t(struct server_rec *s, const char *name);
 
 #ifdef __cplusplus
 }
