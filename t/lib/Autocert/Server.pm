@@ -21,6 +21,7 @@
 #   listen    false: no Listen lines, the configuration has its own
 #   module    false: without mod_autocert
 #   modules   more modules to load, by short name: ['md']
+#   test_modules   those of t/modules, by short name: ['peer', 'policy']
 #   load      text instead of all LoadModule lines but the MPM's
 #   loglevel  default: info and debug for the module
 #   env       environment of httpd
@@ -200,6 +201,11 @@ sub load_lines
         my $module = $ENV{AUTOCERT_MODULE} // die "AUTOCERT_MODULE is not set: use t/run\n";
         die "$module: no such module\n" unless -e $module;
         $text .= "LoadModule autocert_module $module\n";
+    }
+    for my $name (@{ $self->{test_modules} // [] }) {
+        my $path = scratch() . "/module/mod_test_$name.so";
+        die "mod_test_$name.so is missing: make test-modules\n" unless -e $path;
+        $text .= "LoadModule test_${name}_module $path\n";
     }
     return $text;
 }
