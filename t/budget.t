@@ -88,6 +88,7 @@ subtest 'clients first' => sub {
     my $server = new_server($pebble, '1/' . PERIOD . 's', <<"CONF");
 <VirtualHost 127.0.0.1:\@https\@>
     AutocertDomain @names
+    AutocertWait 0
 </VirtualHost>
 CONF
     ok $server->start, 'httpd starts' or return;

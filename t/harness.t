@@ -25,7 +25,7 @@ use constant {
 
 # --- The endpoint ---
 
-my $endpoint = Autocert::Endpoint->new(yes => ['a.example.test'])->start;
+my $endpoint = Autocert::Endpoint->new(yes => ['a.example.test']);
 
 sub question
 {
@@ -36,47 +36,46 @@ sub question
 
 sub ask
 {
-    my ($name, %arg) = @_;
-    my $answer = http_raw(port => $endpoint->port, timeout => $arg{timeout} // READ_SECONDS,
-        request => question($name, $arg{ip})) // return 'refused';
+    my ($name, $ip) = @_;
+    my $answer = http_raw(port => $endpoint->port, timeout => READ_SECONDS,
+        request => question($name, $ip)) // return 'refused';
     return $answer =~ m{\AHTTP/1\.1 (\d{3}) } ? $1 : $answer;
 }
 
-like $endpoint->url, qr{\Ahttp://127\.0\.0\.1:\d+/ok\z}, 'the URL';
-is ask('a.example.test', ip => '2001%3adb8::7'), 200, 'yes';
-is ask('b.example.test'), 403, 'no';
-is ask('a.example.test.invalid'), 403, 'a canary: no';
+like $endpoint->url('/ok?a=b'), qr{\Ahttp://127\.0\.0\.1:\d+/ok\?a=b\z}, 'the URL';
+is ask('a.example.test', '2001%3adb8::7'), 200, 'yes';
+is ask('b.example.test'), 404, 'no';
+is ask('a.example.test.invalid'), 404, 'a canary: no';
 my @asked = $endpoint->questions;
-is_deeply [map { [@$_{qw(method path domain ip answer)}] } @asked],
-    [['GET', '/ok', 'a.example.test', '2001:db8::7', 200],
-     ['GET', '/ok', 'b.example.test', undef, 403]], 'both are written down';
-is scalar($endpoint->canaries), 1, 'and the canary apart from them';
+is_deeply [map { [@$_{qw(method path query domain ip answer)}] } @asked],
+    [['GET', '/ok', 'domain=a.example.test&ip=2001%3adb8::7', 'a.example.test', '2001:db8::7', 200],
+     ['GET', '/ok', 'domain=b.example.test', 'b.example.test', undef, 404]],
+    'both are written down';
+is_deeply [$endpoint->domains], ['a.example.test', 'b.example.test'], 'or their names alone';
+is scalar($endpoint->asked), 3, 'with the canary there are three';
 is scalar($endpoint->questions('b.example.test')), 1, 'questions about one name';
 cmp_ok $asked[0]{time}, '<=', $asked[1]{time}, 'with their times';
 is $asked[0]{headers}{host}, 'localhost', 'and headers';
 
-$endpoint->set(yes => qr/\A[ab]\.example\.test\z/, yes_status => 204, no_status => 404,
+$endpoint->set(yes => qr/\A[ab]\.example\.test\z/, yes_status => 204, no_status => 403,
     headers => { 'Cache-Control' => 'max-age=7' });
 is ask('b.example.test'), 204, 'an expression, another status for yes';
-is ask('c.example.test'), 404, 'and for no';
+is ask('c.example.test'), 403, 'and for no';
 like http_raw(port => $endpoint->port, request => question('a.example.test')),
     qr/\r\nCache-Control: max-age=7\r\n/, 'headers of the answer';
-$endpoint->set(yes => 'all', headers => undef, yes_status => undef,
-    names => { 'no.example.test' => { yes => [] }, 'bad.example.test' => { mode => 'garbage' },
-        'odd.example.test' => { yes => qr/^odd/, status => 302 } });
-is ask('anything.example.test'), 200, 'all names';
-is ask('x.invalid'), 404, 'but canaries';
+$endpoint->set(yes => '.', names => { 'no.example.test' => { yes => [] },
+    'bad.example.test' => { mode => 'garbage' }, 'odd.example.test' => { status => 302 } });
+is ask('anything.example.test'), 200, 'all names, settings are replaced';
+is ask('x.invalid'), 200, 'canaries too';
 is ask('no.example.test'), 404, 'one name has rules of its own';
 is ask('odd.example.test'), 302, 'a status of its own';
 unlike ask('bad.example.test'), qr/\A\d/, 'garbage is no answer';
-$endpoint->set(canary => 1, names => undef, no_status => undef);
-is ask('x.invalid'), 200, 'canaries too';
-$endpoint->set(status => 500);
+$endpoint->set(yes => '.', status => 500);
 is ask('a.example.test'), 500, 'one status for everything';
 is eval { $endpoint->set(mode => 'sing'); 1 }, undef, 'what is misspelt is an error';
 
 subtest 'an answer that is late keeps nobody else waiting' => sub {
-    $endpoint->set(status => undef, names => { 'late.example.test' => { delay => DELAY } });
+    $endpoint->set(yes => '.', names => { 'late.example.test' => { delay => DELAY } });
     my $late = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $endpoint->port);
     my $begin = Time::HiRes::time();
     print {$late} question('late.example.test');
@@ -88,10 +87,10 @@ subtest 'an answer that is late keeps nobody else waiting' => sub {
 };
 
 subtest 'modes' => sub {
-    $endpoint->set(names => undef, mode => 'close');
+    $endpoint->set(mode => 'close');
     is ask('a.example.test'), '', 'close: nothing comes';
     for my $mode (qw(hang drip endless)) {
-        $endpoint->set(mode => $mode);
+        $endpoint->set(yes => '.', mode => $mode);
         my $socket = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $endpoint->port);
         print {$socket} question("$mode.example.test");
         $socket->flush;
@@ -104,7 +103,7 @@ subtest 'modes' => sub {
                 return $text =~ $enough;
             }), "$mode: more and more comes" or diag substr $text, 0, 200;
         }
-        $endpoint->set(mode => undef);
+        $endpoint->set(yes => '.');
         is ask('a.example.test'), 200, "$mode: others are answered meanwhile";
         $socket->blocking(0);
         # What the kernel still holds, and then that the end has not come.
@@ -120,10 +119,10 @@ $endpoint->start;
 is ask('a.example.test'), 200, 'started again, with its settings';
 
 subtest 'several questions on one connection, by a Unix socket' => sub {
-    my $other = Autocert::Endpoint->new(socket => 1, path => '/ok?key=1', yes => 'all')->start;
-    my ($path, $url) = $other->url =~ m{\Aunix:(/[^|]+)\|(.*)\z};
+    my $other = Autocert::Endpoint->new(socket => 1, yes => '.');
+    my ($path, $url) = $other->url('/ok?key=1') =~ m{\Aunix:(/[^|]+)\|(.*)\z};
     is $url, 'http://localhost/ok?key=1', 'the URL';
-    is sprintf('%04o', (stat $path)[2] & 0777), '0666', 'everybody may connect';
+    is sprintf('%04o', (stat $path)[2] & 0777), '0777', 'everybody may connect';
     my ($status, $text) = run_program(['curl', '-sS', '--noproxy', '*', '--unix-socket', $path,
         '-w', '%{num_connects}', "$url&domain=a.example.test", "$url&domain=b.example.test"]);
     is $text, "yes\n1yes\n0", 'two answers, one connection' or diag $status;
@@ -141,14 +140,15 @@ my $server = Autocert::Server->new(module => 0, test_modules => ['peer', 'policy
     spit("$stem.pem", $pair->{pem});
     spit("$stem.key", $pair->{key_pem}, 0600);
     return <<"CONF";
-TestPolicyAllow example.test !refused.test
+TestPolicyAllow example.test example.org
+TestPolicyDeny refused.example.test
 CustomLog \@logs\@/clients "%{c}a %a"
 <VirtualHost 127.0.0.1:\@https\@>
     ServerName a.example.test
     SSLEngine on
     SSLCertificateFile $stem.pem
     SSLCertificateKeyFile $stem.key
-    TestPolicyAllow example.org
+    TestPolicyAllow example.net
 </VirtualHost>
 CONF
 });
@@ -180,8 +180,8 @@ for my $from (sort keys %plays) {
 }
 
 my ($status, $output) = $server->write_config(
-    $server->{config}->($server) . "TestPolicyAllow !\n")->configtest;
-isnt $status, 0, 'a suffix must have something in it';
-like $output, qr/TestPolicyAllow: write a suffix/, 'and httpd says so';
+    $server->{config}->($server) . "TestPolicyDeny .x\n")->configtest;
+isnt $status, 0, 'a suffix has no dot before it';
+like $output, qr/TestPolicyDeny: write a suffix/, 'and httpd says so';
 
 done_testing;

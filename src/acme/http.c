@@ -31,6 +31,8 @@ struct acme_http_t {
     const char *user_agent;
     const char *cafile;
     const char *proxy;
+    int endpoint;
+    const char *unix_path;
     const base_stop_t *stop;
     apr_thread_mutex_t *mutex;          /* guards idle and idle_count, nothing else */
     handle_t *idle;
@@ -111,6 +113,8 @@ apr_status_t acme_http_create(acme_http_t **http, const acme_http_config_t *conf
     h->user_agent = apr_pstrdup(pool, config->user_agent);
     h->cafile = apr_pstrdup(pool, config->cafile);
     h->proxy = apr_pstrdup(pool, config->proxy != NULL ? config->proxy : "");
+    h->endpoint = config->endpoint;
+    h->unix_path = apr_pstrdup(pool, config->unix_path);
     h->stop = stop;
     apr_pool_cleanup_register(pool, h, close_idle, apr_pool_cleanup_null);
     *http = h;
@@ -270,13 +274,14 @@ static apr_status_t report(const handle_t *handle, const exchange_t *exchange, C
     return base_error_set(err, kind, st, "%s %.200s: %s", request->method, request->url, words);
 }
 
-static void set_protocols(CURL *easy)
+static void set_protocols(CURL *easy, int endpoint)
 {
 #if LIBCURL_VERSION_NUM >= 0x075500
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, endpoint ? "http,https" : "https");
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "https");
 #else
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)CURLPROTO_HTTPS);
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS, endpoint ? (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS)
+                                                       : (long)CURLPROTO_HTTPS);
     curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, (long)CURLPROTO_HTTPS);
 #endif
 }
@@ -284,7 +289,10 @@ static void set_protocols(CURL *easy)
 static void set_connection(const acme_http_t *http, CURL *easy)
 {
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    set_protocols(easy);
+    set_protocols(easy, http->endpoint);
+    if (http->unix_path != NULL) {
+        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, http->unix_path);
+    }
     /* Empty strings, not NULL: those would mean "ask the environment". */
     curl_easy_setopt(easy, CURLOPT_PROXY, http->proxy);
     curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
@@ -308,7 +316,7 @@ static void set_connection(const acme_http_t *http, CURL *easy)
 #endif
 }
 
-static void set_method(CURL *easy, const acme_http_request_t *request)
+static void set_method(const acme_http_t *http, CURL *easy, const acme_http_request_t *request)
 {
     if (strcmp(request->method, "POST") == 0) {
         curl_easy_setopt(easy, CURLOPT_POST, 1L);
@@ -322,7 +330,7 @@ static void set_method(CURL *easy, const acme_http_request_t *request)
     else {
         /* Only here: a POST is signed for one URL (RFC 8555 section 6.4). */
         curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-        curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+        curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, http->endpoint ? 0L : 1L);
         curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)ACME_HTTP_REDIRECTS_MAX);
     }
 }
@@ -335,7 +343,7 @@ static void set_request(const acme_http_t *http, handle_t *handle, exchange_t *e
 
     handle->error[0] = '\0';
     set_connection(http, easy);
-    set_method(easy, request);
+    set_method(http, easy, request);
     curl_easy_setopt(easy, CURLOPT_URL, request->url);
     /* The path on the wire must be the one in the JWS. */
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
@@ -473,10 +481,11 @@ apr_status_t acme_http_do(acme_http_t *http, const acme_http_request_t *request,
     run_t run;
 
     *response = NULL;
-    if (!acme_http_url_is_usable(request->url)) {
-        return base_error_set(err, BASE_ERROR_CA_DOWN, APR_EINVAL,
-                              "\"%.200s\" is not a usable https URL",
-                              request->url != NULL ? request->url : "");
+    if (!(http->endpoint ? acme_http_url_is_endpoint(request->url)
+                         : acme_http_url_is_usable(request->url))) {
+        return base_error_set(err, BASE_ERROR_CA_DOWN, APR_EINVAL, "\"%.200s\" is not a usable %s URL",
+                              request->url != NULL ? request->url : "",
+                              http->endpoint ? "http or https" : "https");
     }
     exchange.pool = pool;
     exchange.headers = apr_table_make(pool, 16);
@@ -537,17 +546,13 @@ static int is_visible(const char *s)
     return n > 0;
 }
 
-int acme_http_url_is_usable(const char *url)
+/* A URL with a host and without a user. */
+static int has_host(const char *url)
 {
     CURLU *parts = NULL;
     char *host = NULL;
     int usable = 0;
 
-    /* libcurl would take "https:///name" for "https://name". */
-    if (url == NULL || strncasecmp(url, "https://", 8) != 0 || url[8] == '/'
-        || !is_visible(url)) {
-        return 0;
-    }
     parts = curl_url();
     if (parts != NULL && curl_url_set(parts, CURLUPART_URL, url, CURLU_DISALLOW_USER) == CURLUE_OK
         && curl_url_get(parts, CURLUPART_HOST, &host, 0) == CURLUE_OK) {
@@ -556,6 +561,25 @@ int acme_http_url_is_usable(const char *url)
     curl_free(host);
     curl_url_cleanup(parts);
     return usable;
+}
+
+/* libcurl would take "https:///name" for "https://name". */
+static int begins_with(const char *url, const char *scheme)
+{
+    size_t len = strlen(scheme);
+
+    return strncasecmp(url, scheme, len) == 0 && url[len] != '/';
+}
+
+int acme_http_url_is_usable(const char *url)
+{
+    return url != NULL && begins_with(url, "https://") && is_visible(url) && has_host(url);
+}
+
+int acme_http_url_is_endpoint(const char *url)
+{
+    return url != NULL && (begins_with(url, "https://") || begins_with(url, "http://"))
+        && is_visible(url) && strchr(url, '#') == NULL && has_host(url);
 }
 
 /* Non-zero when the reference begins with a scheme (RFC 3986 section 3.1). */

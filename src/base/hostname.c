@@ -231,6 +231,89 @@ const char *base_hostname_special_use(const char *name)
     return NULL;
 }
 
+/* --- Names on demand --- */
+
+/* Prefixes that hosts usually have, and that who makes names up puts before names he has seen. Sorted. */
+static const char *const usual_prefixes[] = {
+    "admin", "api", "app", "assets", "autoconfig", "autodiscover", "beta", "blog", "cdn", "cloud", "cpanel",
+    "dashboard", "demo", "dev", "dns", "email", "files", "forum", "ftp", "git", "help", "images", "imap", "img",
+    "intranet", "jenkins", "login", "m", "mail", "media", "mobile", "monitor", "mx", "new", "ns", "ns1", "ns2",
+    "old", "panel", "pop", "pop3", "portal", "preview", "prod", "relay", "remote", "secure", "server", "shop",
+    "smtp", "sso", "stage", "staging", "static", "status", "store", "support", "test", "uat", "video", "vpn",
+    "web", "webdisk", "webmail", "whm", "wiki", "www", "www1", "www2"
+};
+
+static int is_usual_prefix(const char *label, size_t len)
+{
+    size_t low = 0, high = sizeof(usual_prefixes) / sizeof(usual_prefixes[0]);
+
+    while (low < high) {
+        size_t middle = (low + high) / 2;
+        int order = strncmp(label, usual_prefixes[middle], len);
+
+        if (order == 0 && usual_prefixes[middle][len] == '\0')
+            return 1;
+        if (order <= 0)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return 0;
+}
+
+static const char *next_label(const char *label)
+{
+    const char *dot = strchr(label, '.');
+
+    return dot ? dot + 1 : NULL;
+}
+
+static size_t label_length(const char *label)
+{
+    return strcspn(label, ".");
+}
+
+/* How many labels there are from here on. */
+static int count_labels(const char *name)
+{
+    int count = 0;
+
+    for (; name; name = next_label(name))
+        count++;
+    return count;
+}
+
+int base_hostname_is_made_up(const char *name)
+{
+    int left = count_labels(name), usual = 0;
+    const char *label, *next;
+
+    for (label = name; (next = next_label(label)) != NULL; label = next, left--) {
+        size_t len = label_length(label);
+
+        if (len == label_length(next) && strncmp(label, next, len) == 0)
+            return 1;
+        usual = left > 2 && is_usual_prefix(label, len) ? usual + 1 : 0;
+        if (usual == 3)
+            return 1;
+    }
+    return 0;
+}
+
+const char *base_hostname_owner(const char *name)
+{
+    int left = count_labels(name);
+    const char *last, *second;
+
+    for (; left > 3; left--)
+        name = next_label(name);
+    if (left < 3)
+        return name;
+    second = next_label(name);
+    last = next_label(second);
+    return label_length(last) == 2 && label_length(second) <= 3 ? name : second;
+}
+
 unsigned int base_hostname_hash(const char *name)
 {
     unsigned int hash = 2166136261u;    /* the offset basis and prime of 32-bit FNV */

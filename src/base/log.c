@@ -43,6 +43,23 @@ void base_log(int level, const char *id, const char *name, const char *fmt, ...)
     receiver(receiver_baton, level, line);
 }
 
+int base_log_limit(base_log_limit_t *limit, long long unix_seconds, unsigned int every,
+                   char others[BASE_LOG_OTHERS_SIZE])
+{
+    apr_uint32_t second = (apr_uint32_t)unix_seconds, last = apr_atomic_read32(&limit->second), more;
+
+    /* Unsigned: a clock that was set back does not silence it. */
+    if (second - last < every || apr_atomic_cas32(&limit->second, second, last) != last) {
+        apr_atomic_inc32(&limit->held_back);
+        return 0;
+    }
+    more = apr_atomic_xchg32(&limit->held_back, 0);
+    others[0] = '\0';
+    if (more > 0)
+        snprintf(others, BASE_LOG_OTHERS_SIZE, " (and %u more like this)", (unsigned int)more);
+    return 1;
+}
+
 static void print_time(char *buf, size_t size, const char *format, long long unix_seconds)
 {
     time_t seconds = (time_t)unix_seconds;

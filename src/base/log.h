@@ -6,6 +6,8 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <apr_atomic.h>
+
 /** Levels: the numbers of syslog and of httpd's APLOG_*. */
 #define BASE_LOG_CRIT 2
 #define BASE_LOG_ERR 3
@@ -31,6 +33,21 @@ void base_log_set(base_log_fn *fn, void *baton);
  */
 void base_log(int level, const char *id, const char *name, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+
+/** Lets one line through in a time; for what strangers can cause. Zeros are a new one. */
+typedef struct base_log_limit_t {
+    volatile apr_uint32_t second;       /* of the last line */
+    volatile apr_uint32_t held_back;    /* since */
+} base_log_limit_t;
+
+#define BASE_LOG_OTHERS_SIZE 64     /* bytes with the NUL */
+
+/** May a line be written now? Any thread, a few atomic operations; never blocks.
+ * @param every seconds between two lines
+ * @param others filled with " (and N more like this)" for those held back since the last line, or ""
+ * @return zero when not: it is counted */
+int base_log_limit(base_log_limit_t *limit, long long unix_seconds, unsigned int every,
+                   char others[BASE_LOG_OTHERS_SIZE]);
 
 /** The date of a moment as "2026-12-01" (UTC) for people. @return buf */
 const char *base_log_date(char buf[16], long long unix_seconds);

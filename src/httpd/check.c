@@ -17,6 +17,7 @@
 #include "challenge/http01.h"
 #include "challenge/tlsalpn01.h"
 #include "httpd/config.h"
+#include "httpd/host_policy.h"
 
 APLOG_USE_MODULE(autocert);
 
@@ -27,6 +28,7 @@ typedef struct check_t {
     server_rec *main_server;
     httpd_config_global_t *global;
     int errors;
+    const char *unbounded;              /* the last pattern that was warned about */
 } check_t;
 
 /* --- Messages ---------------------------------------------------------------- */
@@ -130,7 +132,7 @@ static int is_managed(const server_rec *s, const httpd_config_t *config)
 {
     if (!s->is_virtual || config->engine == HTTPD_CONFIG_OFF)
         return 0;
-    if (config->listed || config->engine == HTTPD_CONFIG_ON)
+    if (config->listed || config->own_rules || config->engine == HTTPD_CONFIG_ON)
         return 1;
     return config->base_engine == HTTPD_CONFIG_ON && is_bare_tls(s);
 }
@@ -139,6 +141,8 @@ static httpd_config_place_t place_of(const server_rec *s, const httpd_config_t *
 {
     httpd_config_place_t place = config->place;
 
+    if (place.file == NULL && config->own_rules)
+        return config->rules_place;
     if (place.file == NULL) {
         place.file = s->defn_name;
         place.line = (int)s->defn_line_number;
@@ -182,6 +186,9 @@ static void add_server_name(check_t *check, const httpd_config_place_t *place, h
         reason = base_hostname_from_config(&name, written, check->pconf);
     if (reason == NULL)
         reason = find_obstacle(check, name);
+    /* "ServerAlias *" stands there for names on demand. */
+    if (reason != NULL && strpbrk(written, "*?") && config->rules != NULL && config->rules->nelts > 0)
+        return;
     if (reason != NULL)
         warn(check, place, NULL, "%s \"%s\" %s; it is skipped and gets no certificate", directive,
              written, reason);
@@ -198,6 +205,12 @@ static void add_aliases(check_t *check, const httpd_config_place_t *place, httpd
         add_server_name(check, place, config, "ServerAlias", APR_ARRAY_IDX(aliases, i, const char *));
 }
 
+/* A vhost that is managed only because AutocertHostPolicy stands in it lists no names. */
+static int is_on_demand_only(const httpd_config_t *config)
+{
+    return config->own_rules && !config->listed && config->engine != HTTPD_CONFIG_ON;
+}
+
 static void collect_names(check_t *check, server_rec *s, httpd_config_t *config,
                           const httpd_config_place_t *place)
 {
@@ -212,7 +225,7 @@ static void collect_names(check_t *check, server_rec *s, httpd_config_t *config,
         else
             add_name(config, name);
     }
-    if (config->domains->nelts > 0)
+    if (config->domains->nelts > 0 || is_on_demand_only(config))
         return;
     if (s->server_hostname != NULL && find_vhost_node(ap_conftree, s) != NULL
         && find_line(find_vhost_node(ap_conftree, s)->first_child, "ServerName") != NULL)
@@ -239,7 +252,13 @@ static void fill_settings(check_t *check, httpd_config_t *config)
             APR_ARRAY_PUSH(config->challenges, const challenge_kind_t *) = challenge_find(defaults[i]);
     }
     settings->challenges = config->challenges;
-    settings->key_type = config->key_type < 0 ? CRYPTO_KEY_P256 : (crypto_key_type_t)config->key_type;
+    if (config->kinds == 0) {
+        config->key_types[0] = CRYPTO_KEY_P256;
+        config->kinds = 1;
+    }
+    memcpy(settings->key_types, config->key_types, sizeof(settings->key_types));
+    settings->kinds = config->kinds;
+    settings->retire = config->retire_set ? config->retire : HTTPD_CONFIG_RETIRE_DEFAULT;
     settings->extensions = config->extensions;
     settings->renewal = config->renewal;
 }
@@ -330,8 +349,8 @@ static void add_to_policy(check_t *check, const server_rec *s, httpd_config_t *c
 
         if (known != NULL && !manager_policy_settings_equal(known->settings, &config->settings))
             fail(check, place, name, "it stands in two vhosts with different AutocertChallenges, "
-                 "AutocertKeyTypes, AutocertCSRExtension or AutocertRenewBefore: write the same in both, "
-                 "or name it in one only");
+                 "AutocertKeyTypes, AutocertCSRExtension, AutocertRenewBefore or AutocertRetire: write the same in "
+                 "both, or name it in one only");
         manager_policy_add(check->global->policy, name, &config->settings, alias);
     }
 }
@@ -359,10 +378,84 @@ static void turn_tls_on(check_t *check, server_rec *s)
         fail(check, NULL, NULL, "%s", err);
 }
 
+/* A number that tells a vhost from others over restarts: its addresses, its name, its kinds of key. */
+static apr_uint32_t identify(check_t *check, const server_rec *s, const httpd_config_t *config)
+{
+    const char *text = s->server_hostname ? s->server_hostname : "";
+    const server_addr_rec *addr;
+    apr_uint32_t id;
+    int i;
+
+    for (addr = s->addrs; addr != NULL; addr = addr->next)
+        text = apr_psprintf(check->ptemp, "%s %s:%d", text, addr->virthost, (int)addr->host_port);
+    for (i = 0; i < config->settings.kinds; i++)
+        text = apr_pstrcat(check->ptemp, text, " ", crypto_key_type_name(config->settings.key_types[i]), NULL);
+    for (id = base_hostname_hash(text); id == 0 || manager_policy_find_vhost(check->global->policy, id); id++)
+        ;
+    return id;
+}
+
+static void add_rules(check_t *check, server_rec *s, httpd_config_t *config, const apr_array_header_t *rules)
+{
+    if (rules->nelts == 0)
+        return;
+    if (config->any && !check->global->client_limit_set)
+        fail(check, &config->rules_place, NULL, "AutocertHostPolicy: \"any\" lets every stranger cause orders: "
+             "write \"AutocertClientLimit 20 1h\" in server config, or \"AutocertClientLimit none\" if you "
+             "mean it");
+    config->vhost.id = identify(check, s, config);
+    config->vhost.settings = &config->settings;
+    config->vhost.rules = rules;
+    config->vhost.public_ca = check->global->ca_is_public;
+    manager_policy_add_vhost(check->global->policy, &config->vhost);
+}
+
+/* Does one of the vhosts before it have this very address? Then unknown names go there. */
+static int is_first_of(const server_addr_rec *wanted, const apr_array_header_t *vhosts, int before)
+{
+    const server_addr_rec *addr;
+    int i;
+
+    for (i = 0; i < before; i++)
+        for (addr = APR_ARRAY_IDX(vhosts, i, server_rec *)->addrs; addr != NULL; addr = addr->next)
+            if (addr->host_port == wanted->host_port
+                && apr_sockaddr_equal(addr->host_addr, wanted->host_addr))
+                return 0;
+    return 1;
+}
+
+/* A policy for names that never reach its vhost is a mistake that nobody would notice. */
+static void check_reach(check_t *check, const apr_array_header_t *vhosts, int index)
+{
+    const server_rec *s = APR_ARRAY_IDX(vhosts, index, server_rec *);
+    const httpd_config_t *config = httpd_config_of(s);
+    const server_addr_rec *addr;
+
+    if (!config->managed || !config->own_rules || (s->wild_names != NULL && s->wild_names->nelts > 0))
+        return;
+    for (addr = s->addrs; addr != NULL; addr = addr->next)
+        if (is_first_of(addr, vhosts, index))
+            return;
+    warn(check, &config->rules_place, NULL, "AutocertHostPolicy: names that no vhost has go to the first one of "
+         "this address, so these lines see none: write \"ServerAlias *\" in this vhost, or put it first");
+}
+
+/* Once for a line, also when several vhosts inherit it. */
+static void check_pattern(check_t *check, const httpd_config_t *config)
+{
+    if (!config->managed || config->unbounded == NULL || config->unbounded == check->unbounded)
+        return;
+    check->unbounded = config->unbounded;
+    warn(check, &config->rules_place, NULL, "AutocertHostPolicy: the pattern \"%s\" allows any number of "
+         "names, so strangers can cause orders until AutocertClientLimit and the order budget stop them: "
+         "bound it, for example with \"{1,8}\", or write \"file\" or \"ask\"", config->unbounded);
+}
+
 static void check_vhost(check_t *check, server_rec *s)
 {
     httpd_config_t *config = httpd_config_of(s);
     httpd_config_place_t place = place_of(s, config);
+    const apr_array_header_t *rules;
 
     config->managed = is_managed(s, config);
     if (!config->managed)
@@ -371,11 +464,13 @@ static void check_vhost(check_t *check, server_rec *s)
         turn_tls_on(check, s);
     check_ports(check, s, &place);
     collect_names(check, s, config, &place);
-    if (config->names->nelts == 0) {
+    rules = httpd_host_policy_rules(s, config, check->pconf);
+    if (config->names->nelts == 0 && rules->nelts == 0) {
         config->managed = 0;
         return;
     }
     fill_settings(check, config);
+    add_rules(check, s, config, rules);
     check_mod_md(check, s, config, &place);
     add_to_policy(check, s, config, &place);
     check->global->vhosts++;
@@ -390,7 +485,7 @@ static void check_default_host(check_t *check, const server_rec *s)
         return;
     config->no_sni = config->default_host;
     if (config->no_sni == NULL)
-        config->no_sni = APR_ARRAY_IDX(config->names, 0, const char *);
+        config->no_sni = config->names->nelts > 0 ? APR_ARRAY_IDX(config->names, 0, const char *) : NULL;
     else if (strcmp(config->no_sni, "none") == 0)
         config->no_sni = NULL;
     else if (manager_policy_find(check->global->policy, config->no_sni) == NULL)
@@ -497,8 +592,11 @@ int httpd_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
         separate_config(&check, APR_ARRAY_IDX(vhosts, i, server_rec *));
     for (i = 0; i < vhosts->nelts; i++)
         check_vhost(&check, APR_ARRAY_IDX(vhosts, i, server_rec *));
-    for (i = 0; i < vhosts->nelts; i++)
+    for (i = 0; i < vhosts->nelts; i++) {
         check_default_host(&check, APR_ARRAY_IDX(vhosts, i, server_rec *));
+        check_reach(&check, vhosts, i);
+        check_pattern(&check, httpd_config_of(APR_ARRAY_IDX(vhosts, i, server_rec *)));
+    }
     if (check.global->vhosts == 0)
         return check.errors ? HTTP_INTERNAL_SERVER_ERROR : OK;
     check_modules(&check);

@@ -1,6 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 #include "httpd/config.h"
 
+#include <string.h>
 #include <unistd.h>
 
 #include <apr_strings.h>
@@ -13,6 +14,8 @@
 #endif
 
 #define MEMORY_DEFAULT (128 * 1024 * 1024)
+#define CLIENT_ORDERS 20
+#define CLIENT_PERIOD apr_time_from_sec(3600)
 
 /* The module is loaded anew for each configuration, so this always belongs to the current one. */
 static httpd_config_global_t *current;
@@ -34,6 +37,10 @@ void httpd_config_begin(apr_pool_t *pconf)
     current->memory = MEMORY_DEFAULT;
     current->policy = manager_policy_create(pconf);
     current->listener_ports = apr_array_make(pconf, 1, sizeof(apr_port_t));
+    current->files = apr_array_make(pconf, 1, sizeof(manager_host_file_t *));
+    current->client_limit.orders = CLIENT_ORDERS;
+    current->client_limit.period = CLIENT_PERIOD;
+    current->client_except = apr_array_make(pconf, 1, sizeof(apr_ipsubnet_t *));
 }
 
 httpd_config_global_t *httpd_config_global(void)
@@ -54,7 +61,6 @@ void *httpd_config_create(apr_pool_t *pool, server_rec *s)
     config->engine = config->base_engine = HTTPD_CONFIG_UNSET;
     config->domains = apr_array_make(pool, 2, sizeof(const char *));
     config->names = apr_array_make(pool, 2, sizeof(const char *));
-    config->key_type = -1;
     config->redirect = HTTPD_CONFIG_REDIRECT_UNSET;
     config->fallback = HTTPD_CONFIG_FALLBACK_UNSET;
     return config;
@@ -69,8 +75,25 @@ void *httpd_config_merge(apr_pool_t *pool, void *base_config, void *add_config)
     config->base_engine = base->engine;
     if (config->challenges == NULL)
         config->challenges = base->challenges;
-    if (config->key_type < 0)
-        config->key_type = base->key_type;
+    if (config->kinds == 0) {
+        memcpy(config->key_types, base->key_types, sizeof(config->key_types));
+        config->kinds = base->kinds;
+    }
+    if (config->rules == NULL) {
+        config->rules = base->rules;
+        config->any = base->any;
+        config->unbounded = base->unbounded;
+        config->rules_place = base->rules_place;
+    }
+    if (!config->retire_set) {
+        config->retire = base->retire;
+        config->retire_set = base->retire_set;
+    }
+    if (!config->wait_set) {
+        config->wait = base->wait;
+        config->wait_most = base->wait_most;
+        config->wait_set = base->wait_set;
+    }
     if (config->extensions == NULL)
         config->extensions = base->extensions;
     if (!config->renewal_set) {

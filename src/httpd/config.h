@@ -14,6 +14,10 @@
 #include "manager/budget.h"
 #include "manager/policy.h"
 #include "mod_autocert.h"
+#include "shared/clients.h"
+
+#define HTTPD_CONFIG_WAIT_DEFAULT apr_time_from_sec(10)
+#define HTTPD_CONFIG_RETIRE_DEFAULT apr_time_from_sec(30 * 24 * 3600)
 
 extern module AP_MODULE_DECLARE_DATA autocert_module;
 
@@ -48,7 +52,18 @@ typedef struct httpd_config_t {
     httpd_config_place_t place;         /* of the first AutocertDomain */
     apr_array_header_t *domains;        /* const char *, A-labels or "*.A-label" */
     apr_array_header_t *challenges;     /* const challenge_kind_t *, NULL: unset */
-    int key_type;                       /* crypto_key_type_t, -1: unset */
+    crypto_key_type_t key_types[MANAGER_POLICY_KINDS];
+    int kinds;                          /* how many of them, 0: unset */
+    apr_array_header_t *rules;          /* manager_policy_rule_t, of AutocertHostPolicy; NULL: unset */
+    int own_rules;                      /* such lines stand here */
+    int any;                            /* one of them is "any" */
+    const char *unbounded;              /* pattern that allows any number of names, NULL: none */
+    httpd_config_place_t rules_place;   /* of the last of them */
+    apr_interval_time_t retire;
+    int retire_set;
+    apr_interval_time_t wait;
+    int wait_most;                      /* how many may wait over all children, 0: a quarter */
+    int wait_set;
     apr_array_header_t *extensions;     /* crypto_csr_extension_t, NULL: unset */
     manager_policy_renewal_t renewal;
     int renewal_set;
@@ -60,6 +75,7 @@ typedef struct httpd_config_t {
     int managed;
     apr_array_header_t *names;          /* const char *, the names of this vhost with a certificate */
     manager_policy_settings_t settings;
+    manager_policy_vhost_t vhost;       /* with rules: id is not 0 */
     const char *no_sni;                 /* name for clients without SNI, NULL: none */
     /* found out by mod_ssl's hooks */
     int has_placeholder;                /* no certificate files of its own */
@@ -83,6 +99,10 @@ typedef struct httpd_config_global_t {
     manager_policy_t *policy;           /* made by check_config */
     int vhosts;                         /* managed ones */
     apr_array_header_t *listener_ports; /* apr_port_t, of AutocertListener lines */
+    apr_array_header_t *files;          /* manager_host_file_t *, of AutocertHostPolicy file lines */
+    shared_clients_limit_t client_limit;    /* orders 0: none */
+    apr_array_header_t *client_except;  /* apr_ipsubnet_t * */
+    int client_limit_set;
 } httpd_config_global_t;
 
 /** Begin a new configuration: all defaults. pre_config. */

@@ -19,7 +19,9 @@
 #include "challenge/challenge.h"
 #include "crypto/csr.h"
 #include "httpd/config.h"
+#include "httpd/host_policy.h"
 #include "httpd/values.h"
+#include "shared/waiters.h"
 
 #define HTTPS_PORT 443
 #define NO_MOD_SSL "needs mod_ssl: run \"a2enmod ssl\", or write " \
@@ -153,6 +155,12 @@ static const char *add_server_name(const cmd_parms *cmd, const char *name)
     return walk(cmd, "ServerAlias", name);
 }
 
+/* What a line needs that makes its vhost a managed one. */
+static const char *check_tls_vhost(const cmd_parms *cmd)
+{
+    return ap_find_linked_module("mod_ssl.c") == NULL ? refuse(cmd, NO_MOD_SSL) : check_port(cmd);
+}
+
 static const char *set_domain(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     httpd_config_t *config = httpd_config_of(cmd->server);
@@ -165,9 +173,7 @@ static const char *set_domain(cmd_parms *cmd, void *dir, int argc, char *const a
     if (!cmd->server->is_virtual)
         return refuse(cmd, "belongs in <VirtualHost *:443>; for a server without virtual hosts "
                       "write \"AutocertListener NAME\" instead");
-    if (ap_find_linked_module("mod_ssl.c") == NULL)
-        return refuse(cmd, NO_MOD_SSL);
-    if ((err = check_port(cmd)) != NULL)
+    if ((err = check_tls_vhost(cmd)) != NULL)
         return err;
     if (!config->listed)
         note_place(&config->place, cmd);
@@ -180,6 +186,21 @@ static const char *set_domain(cmd_parms *cmd, void *dir, int argc, char *const a
             APR_ARRAY_PUSH(config->domains, const char *) = name;
     }
     return turn_tls_on(cmd);
+}
+
+/* In server config the lines are only inherited, by vhosts that are managed. */
+static const char *add_host_policy(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    httpd_config_t *config = httpd_config_of(cmd->server);
+    const char *err = check_server(cmd);
+
+    (void)dir;
+    if (err != NULL || (err = httpd_host_policy_add(cmd, config, argc, argv)) != NULL)
+        return err;
+    note_place(&config->rules_place, cmd);
+    if (!cmd->server->is_virtual || !config->own_rules)
+        return NULL;
+    return (err = check_tls_vhost(cmd)) != NULL ? err : turn_tls_on(cmd);
 }
 
 /* --- AutocertListener ------------------------------------------------------------ */
@@ -573,18 +594,26 @@ static const char *set_challenges(cmd_parms *cmd, void *dir, int argc, char *con
     return NULL;
 }
 
-static const char *set_key_types(cmd_parms *cmd, void *dir, const char *arg)
+static const char *set_key_types(cmd_parms *cmd, void *dir, const char *first, const char *second)
 {
+    httpd_config_t *config = httpd_config_of(cmd->server);
+    const char *words[MANAGER_POLICY_KINDS] = { first, second };
     const char *err = check_server(cmd);
-    crypto_key_type_t type;
+    int i;
 
     (void)dir;
+    for (i = 0; err == NULL && i < MANAGER_POLICY_KINDS && words[i] != NULL; i++)
+        if (!crypto_key_type_find(&config->key_types[i], words[i]))
+            err = refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is unknown: write one of p256, p384, rsa2048, "
+                                           "rsa3072, rsa4096", words[i]));
     if (err != NULL)
         return err;
-    if (!crypto_key_type_find(&type, arg))
-        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is unknown: write one of p256, p384, rsa2048, "
-                                        "rsa3072, rsa4096", arg));
-    httpd_config_of(cmd->server)->key_type = (int)type;
+    config->kinds = i;
+    if (i == 2 && !crypto_key_type_is_rsa(config->key_types[0])
+                      == !crypto_key_type_is_rsa(config->key_types[1]))
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s %s\" are of one kind, and the second is for clients "
+                                        "that cannot use the first: write for example \"p256 rsa2048\"",
+                                        first, second));
     return NULL;
 }
 
@@ -615,6 +644,82 @@ static const char *set_renew_before(cmd_parms *cmd, void *dir, const char *arg)
         return err;
     config->renewal_set = 1;
     return refuse(cmd, httpd_values_renewal(&config->renewal, arg, cmd->pool));
+}
+
+static const char *set_retire(cmd_parms *cmd, void *dir, const char *arg)
+{
+    httpd_config_t *config = httpd_config_of(cmd->server);
+    const char *err = check_server(cmd);
+
+    (void)dir;
+    if (err != NULL || (err = refuse(cmd, httpd_values_duration(&config->retire, arg, cmd->pool))) != NULL)
+        return err;
+    if (config->retire <= 0)
+        return refuse(cmd, "0 would never renew a name on demand: write for example \"30d\"");
+    config->retire_set = 1;
+    return NULL;
+}
+
+/* --- What strangers may cause ------------------------------------------------------------------ */
+
+static const char *set_wait(cmd_parms *cmd, void *dir, const char *time, const char *most)
+{
+    httpd_config_t *config = httpd_config_of(cmd->server);
+    const char *err = check_server(cmd);
+
+    (void)dir;
+    if (err != NULL || (err = refuse(cmd, httpd_values_duration(&config->wait, time, cmd->pool))) != NULL)
+        return err;
+    if (config->wait > SHARED_WAITERS_WAIT_MAX)
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is longer than any client waits: write 5mi or less",
+                                        time));
+    config->wait_set = 1;
+    config->wait_most = 0;
+    return most ? refuse(cmd, httpd_values_count(&config->wait_most, most, "how many handshakes may wait",
+                                                 cmd->pool)) : NULL;
+}
+
+static const char *add_exempt(const cmd_parms *cmd, const char *word)
+{
+    char *address = apr_pstrdup(cmd->pool, word), *mask = strchr(address, '/');
+    apr_ipsubnet_t *network = NULL;
+
+    if (mask != NULL)
+        *mask++ = '\0';
+    if (apr_ipsubnet_create(&network, address, mask, cmd->pool) != APR_SUCCESS)
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is no network: write for example \"192.0.2.0/24\" "
+                                        "or \"2001:db8::/32\"", word));
+    APR_ARRAY_PUSH(httpd_config_global()->client_except, apr_ipsubnet_t *) = network;
+    return NULL;
+}
+
+static const char *set_client_limit(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    httpd_config_global_t *global = httpd_config_global();
+    shared_clients_limit_t *limit = &global->client_limit;
+    const char *err = check_global(cmd);
+    int i;
+
+    (void)dir;
+    if (err != NULL)
+        return err;
+    global->client_limit_set = 1;
+    if (argc == 1 && strcasecmp(argv[0], "none") == 0) {
+        limit->orders = 0;
+        return NULL;
+    }
+    if (argc < 2 || (argc > 2 && (strcasecmp(argv[2], "except") != 0 || argc == 3)))
+        return refuse(cmd, "write \"N PERIOD\", \"N PERIOD except NETWORK ...\" or \"none\", for example "
+                      "\"20 1h\"");
+    if ((err = httpd_values_count(&limit->orders, argv[0], "how many orders", cmd->pool)) != NULL
+        || (err = httpd_values_duration(&limit->period, argv[1], cmd->pool)) != NULL)
+        return refuse(cmd, err);
+    if (limit->period < apr_time_from_sec(1) || limit->period > SHARED_CLIENTS_PERIOD_MAX)
+        return refuse(cmd, apr_psprintf(cmd->pool, "the period \"%s\" is out of range: write 1s to 30d", argv[1]));
+    for (i = 3; i < argc; i++)
+        if ((err = add_exempt(cmd, argv[i])) != NULL)
+            return err;
+    return NULL;
 }
 
 /* --- How clients are answered ------------------------------------------------------------------ */
@@ -670,6 +775,9 @@ const command_rec httpd_directives_table[] = {
                  "managed; off: never"),
     AP_INIT_TAKE_ARGV("AutocertDomain", set_domain, NULL, RSRC_CONF,
                       "names that get a certificate; none: ServerName and every ServerAlias"),
+    AP_INIT_TAKE_ARGV("AutocertHostPolicy", add_host_policy, NULL, RSRC_CONF,
+                      "none, file PATH [preload], match REGEX, ask URL [cafile=FILE] [timeout=T], or any: which "
+                      "names that no AutocertDomain lists may get a certificate"),
     AP_INIT_TAKE_ARGV("AutocertListener", set_listener, NULL, RSRC_CONF,
                       "[[address:]port] and names of a complete HTTPS server"),
     AP_INIT_TAKE_ARGV("AutocertCA", set_ca, NULL, RSRC_CONF,
@@ -682,11 +790,18 @@ const command_rec httpd_directives_table[] = {
                   "bytes for parsed certificates of all children together"),
     AP_INIT_TAKE_ARGV("AutocertChallenges", set_challenges, NULL, RSRC_CONF,
                       "challenge types in the order of preference"),
-    AP_INIT_TAKE1("AutocertKeyTypes", set_key_types, NULL, RSRC_CONF, "type of the certificates' keys"),
+    AP_INIT_TAKE12("AutocertKeyTypes", set_key_types, NULL, RSRC_CONF,
+                   "type of the certificates' keys, and another for clients that cannot use it"),
     AP_INIT_TAKE2("AutocertCSRExtension", add_csr_extension, NULL, RSRC_CONF,
                   "OID[,critical] and the value in hexadecimal DER"),
     AP_INIT_TAKE1("AutocertRenewBefore", set_renew_before, NULL, RSRC_CONF,
                   "duration before the end, or share of the lifetime, when a certificate is renewed"),
+    AP_INIT_TAKE1("AutocertRetire", set_retire, NULL, RSRC_CONF,
+                  "names on demand that nobody visited for so long are not renewed"),
+    AP_INIT_TAKE12("AutocertWait", set_wait, NULL, RSRC_CONF,
+                   "longest time a handshake waits for its certificate, and how many may wait at once"),
+    AP_INIT_TAKE_ARGV("AutocertClientLimit", set_client_limit, NULL, RSRC_CONF,
+                      "N PERIOD [except NETWORK ...], or none: orders that one client network may cause"),
     AP_INIT_TAKE1("AutocertRedirect", set_redirect, NULL, RSRC_CONF,
                   "off, temporary or permanent redirect from http to https"),
     AP_INIT_TAKE1("AutocertFallback", set_fallback, NULL, RSRC_CONF,

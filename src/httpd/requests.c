@@ -13,6 +13,7 @@
 
 #include "base/hostname.h"
 #include "challenge/http01.h"
+#include "httpd/certificates.h"
 #include "httpd/config.h"
 #include "httpd/runtime.h"
 #include "httpd/tls.h"
@@ -76,22 +77,16 @@ int httpd_requests_explain_placeholder(request_rec *r)
  * may trust; NULL otherwise. */
 static const char *find_secure_name(request_rec *r)
 {
-    serve_certs_t *certs = httpd_runtime()->certs;
-    const manager_policy_name_t *name;
     const serve_certs_entry_t *entry;
     char spelled[BASE_HOSTNAME_SIZE];
     int secure;
 
-    if (certs == NULL || r->hostname == NULL
-        || !base_hostname_from_client(spelled, r->hostname, strlen(r->hostname)))
+    if (r->hostname == NULL || !base_hostname_from_client(spelled, r->hostname, strlen(r->hostname)))
         return NULL;
-    name = manager_policy_find(httpd_config_global()->policy, spelled);
-    if (name == NULL)
-        return NULL;
-    entry = serve_certs_acquire(certs, name, apr_time_now());
+    entry = httpd_certificates_find(spelled, apr_time_now());
     secure = entry != NULL && !entry->test;
-    serve_certs_release(certs, entry);
-    return secure ? name->name : NULL;
+    httpd_certificates_release(entry);
+    return secure ? apr_pstrdup(r->pool, spelled) : NULL;
 }
 
 int httpd_requests_redirect(request_rec *r)

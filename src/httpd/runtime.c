@@ -14,6 +14,7 @@
 #include <http_log.h>
 
 #include "httpd/config.h"
+#include "httpd/host_policy.h"
 
 APLOG_USE_MODULE(autocert);
 
@@ -24,7 +25,7 @@ typedef struct retained_t {
     apr_shm_t *shm;
 } retained_t;
 
-static httpd_runtime_t runtime = { NULL, { -1, -1 }, NULL, NULL };
+static httpd_runtime_t runtime = { .wake_fd = { -1, -1 } };
 
 const httpd_runtime_t *httpd_runtime(void)
 {
@@ -49,10 +50,16 @@ static apr_status_t attach_segment(server_rec *s, apr_pool_t *ptemp)
             return rv;
         }
         memset(apr_shm_baseaddr_get(retained->shm), 0, shared_segment_size());
-        shared_segment_init(apr_shm_baseaddr_get(retained->shm));
+        rv = shared_segment_init(apr_shm_baseaddr_get(retained->shm));
+        if (rv != APR_SUCCESS)
+            return rv;
     }
     runtime.segment = shared_segment_attach(apr_shm_baseaddr_get(retained->shm));
-    return runtime.segment ? APR_SUCCESS : APR_EGENERAL;
+    if (runtime.segment == NULL)
+        return APR_EGENERAL;
+    runtime.present = shared_segment_present(runtime.segment);
+    runtime.visits = shared_segment_visits(runtime.segment);
+    return APR_SUCCESS;
 }
 
 static apr_status_t close_pipe(void *data)
@@ -96,6 +103,7 @@ void httpd_runtime_prepare(apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s)
         ap_log_error(APLOG_MARK, APLOG_WARNING, errno, s, "AC0033: autocert: no pipe to wake the "
                      "watchdog; it looks for requests four times a second");
     prepare_cache(s, ptemp);
+    httpd_host_policy_load_files(s, ptemp);
 }
 
 void httpd_runtime_read_secrets(apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s)
@@ -145,14 +153,4 @@ void httpd_runtime_open(apr_pool_t *pchild, server_rec *s)
         ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s, "AC0034: autocert: this child cannot open the cache "
                      "%s:%s; it serves static certificates only", global->cache_kind,
                      global->cache_argument);
-}
-
-void httpd_runtime_request(const manager_policy_name_t *name, apr_time_t now)
-{
-    if (runtime.segment == NULL
-        || !shared_requests_add(shared_segment_requests(runtime.segment), name->name, now))
-        return;
-    /* A full pipe is as good: somebody else's byte wakes the same reader. */
-    if (runtime.wake_fd[1] >= 0 && write(runtime.wake_fd[1], "", 1) < 0)
-        return;
 }

@@ -10,12 +10,13 @@
 #include <httpd.h>
 
 #include "cache/cache.h"
-#include "manager/policy.h"
 #include "serve/certs.h"
 #include "shared/segment.h"
 
 typedef struct httpd_runtime_t {
     shared_segment_t *segment;  /* parent and children; NULL when nothing is managed */
+    shared_names_t *present;    /* its sets, as shared/segment.h says */
+    shared_names_t *visits;
     int wake_fd[2];             /* a byte wakes the elected child; -1 without one */
     cache_t *cache;             /* children only */
     serve_certs_t *certs;       /* children only; NULL when it could not be made */
@@ -34,9 +35,5 @@ void httpd_runtime_prepare(apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s);
 
 /** child_init: open the cache, make the table. Problems are logged. */
 void httpd_runtime_open(apr_pool_t *pchild, server_rec *s);
-
-/** Tell the elected child that a client came for a name without a certificate. Any thread, also
- * in a handshake: a look at a shared table and at most one write to a pipe, never blocks. */
-void httpd_runtime_request(const manager_policy_name_t *name, apr_time_t now);
 
 #endif

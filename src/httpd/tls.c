@@ -13,7 +13,10 @@
 
 #include "base/hostname.h"
 #include "challenge/tlsalpn01.h"
+#include "crypto/peer.h"
+#include "httpd/certificates.h"
 #include "httpd/config.h"
+#include "httpd/demand.h"
 #include "httpd/placeholder.h"
 #include "httpd/runtime.h"
 
@@ -26,8 +29,17 @@ typedef struct connection_t {
     int challenge_served;       /* it was given the challenge certificate: no HTTP for it */
     int placeholder;            /* it was given the placeholder */
     int looked_at;              /* process_connection has done its part */
+    int waited;                 /* the handshake waited for a certificate once */
     const char *name;           /* asked for, for the page that explains the placeholder */
 } connection_t;
+
+/** Whom a handshake is for. */
+typedef struct target_t {
+    manager_policy_verdict_t verdict;   /* NO: the name is not to have a certificate; ASK: if an endpoint
+                                           says so */
+    manager_policy_name_t name;         /* unless NO */
+    char spelled[BASE_HOSTNAME_SIZE];
+} target_t;
 
 static connection_t *get_connection(const conn_rec *c)
 {
@@ -36,17 +48,32 @@ static connection_t *get_connection(const conn_rec *c)
 
 /* --- Start-up ----------------------------------------------------------------- */
 
+/* A vhost for names on demand may list none; mod_ssl wants the ServerName in its certificate. */
+static const apr_array_header_t *placeholder_names(const server_rec *s, const httpd_config_t *config,
+                                                   apr_pool_t *pool)
+{
+    apr_array_header_t *names;
+    const char *name;
+
+    if (config->names->nelts > 0)
+        return config->names;
+    names = apr_array_make(pool, 1, sizeof(const char *));
+    if (s->server_hostname == NULL || base_hostname_from_config(&name, s->server_hostname, pool) != NULL)
+        name = "placeholder.invalid";
+    APR_ARRAY_PUSH(names, const char *) = name;
+    return names;
+}
+
 int httpd_tls_add_cert_files(server_rec *s, apr_pool_t *p, apr_array_header_t *cert_files,
                              apr_array_header_t *key_files)
 {
     httpd_config_t *config = httpd_config_of(s);
     const char *path;
 
-    (void)p;
     config->has_placeholder = 0;
     if (!config->managed || cert_files->nelts > 0)
         return DECLINED;
-    path = httpd_placeholder_file(s, config->names, s->process->pconf);
+    path = httpd_placeholder_file(s, placeholder_names(s, config, p), s->process->pconf);
     if (path == NULL)
         return DECLINED;
     APR_ARRAY_PUSH(cert_files, const char *) = path;
@@ -92,18 +119,39 @@ void httpd_tls_offer_protocol(apr_pool_t *pconf, server_rec *main_server)
 
 /* --- Which name ----------------------------------------------------------------- */
 
-/* The managed name a client means: its SNI, or the default host without one. */
-static const manager_policy_name_t *find_name(const SSL *ssl, const server_rec *s)
+static void find_listed(target_t *target, const char *name)
+{
+    const manager_policy_name_t *listed = manager_policy_find(httpd_config_global()->policy, name);
+
+    if (listed != NULL) {
+        target->name = *listed;
+        target->verdict = MANAGER_POLICY_YES;
+    }
+}
+
+/* The name a client means: its SNI, or the default host without one. Syntax first, then what is
+ * listed, then what the vhost's rules say; nothing here costs more than looks at memory. */
+static void find_target(target_t *target, const SSL *ssl, const server_rec *s)
 {
     const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     const httpd_config_t *config = httpd_config_of(s);
-    char name[BASE_HOSTNAME_SIZE];
 
-    if (sni == NULL)
-        return config->no_sni ? manager_policy_find(httpd_config_global()->policy, config->no_sni) : NULL;
-    if (!base_hostname_from_client(name, sni, strlen(sni)))
-        return NULL;
-    return manager_policy_find(httpd_config_global()->policy, name);
+    memset(&target->name, 0, sizeof(target->name));
+    target->verdict = MANAGER_POLICY_NO;
+    if (sni == NULL) {
+        if (config->no_sni != NULL)
+            find_listed(target, config->no_sni);
+        return;
+    }
+    if (!base_hostname_from_client(target->spelled, sni, strlen(sni)))
+        return;
+    find_listed(target, target->spelled);
+    if (target->verdict != MANAGER_POLICY_NO || config->vhost.id == 0)
+        return;
+    target->verdict = manager_policy_judge(&config->vhost, target->spelled);
+    target->name.name = target->spelled;
+    target->name.settings = &config->settings;
+    target->name.vhost = &config->vhost;
 }
 
 /* The only callback that can send unrecognized_name; a failing certificate callback is
@@ -112,11 +160,14 @@ static int on_servername(SSL *ssl, int *alert, void *arg)
 {
     server_rec *s = arg;
     const httpd_config_t *config = httpd_config_of(s);
+    target_t target;
 
     if (SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name) == NULL)
         return SSL_TLSEXT_ERR_NOACK;
-    if (config->has_placeholder && httpd_config_fallback(s) == HTTPD_CONFIG_FALLBACK_ALERT
-        && find_name(ssl, s) == NULL) {
+    if (!config->has_placeholder || httpd_config_fallback(s) != HTTPD_CONFIG_FALLBACK_ALERT)
+        return SSL_TLSEXT_ERR_OK;
+    find_target(&target, ssl, s);
+    if (target.verdict == MANAGER_POLICY_NO || httpd_certificates_is_refused(&target.name)) {
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
@@ -152,16 +203,16 @@ static void restore_configured(SSL *ssl)
 
 static int serve_managed(SSL *ssl, const manager_policy_name_t *name, server_rec *s, apr_time_t now)
 {
-    serve_certs_t *certs = httpd_runtime()->certs;
-    const serve_certs_entry_t *entry;
+    const serve_certs_entry_t *entry = httpd_certificates_acquire(name, now);
     int served;
 
-    if (certs == NULL || (entry = serve_certs_acquire(certs, name, now)) == NULL)
+    if (entry == NULL)
         return 0;
     served = use_pair(ssl, entry->bundle->leaf, entry->bundle->key, entry->bundle->chain);
+    httpd_certificates_note_visit(name, entry, now);
     if (serve_certs_is_orphaned(entry))
-        httpd_runtime_request(name, now);
-    serve_certs_release(certs, entry);
+        httpd_demand_restore(name, now);
+    httpd_certificates_release(entry);
     if (!served) {
         restore_configured(ssl);
         ap_log_error(APLOG_MARK, APLOG_ERR, 0, s, "AC0320: autocert: %s: this virtual host's SSLCipherSuite "
@@ -217,6 +268,48 @@ static int fall_back(SSL *ssl, server_rec *s, conn_rec *c, connection_t *connect
     return 1;
 }
 
+/* The first of the name's kinds of key that the client can use; -1 when it can use none: then nothing is
+ * obtained for it. */
+static int choose_kind(SSL *ssl, const manager_policy_name_t *name)
+{
+    int kind;
+
+    for (kind = 0; kind < name->settings->kinds; kind++)
+        if (crypto_peer_can_use(ssl, name->settings->key_types[kind]))
+            return kind;
+    return -1;
+}
+
+/* There is none: wish for it, and wait, but only once in a handshake. The version was read before it was
+ * looked for. */
+static int obtain(SSL *ssl, server_rec *s, conn_rec *c, connection_t *connection,
+                  const manager_policy_name_t *name, apr_uint32_t version)
+{
+    if (!httpd_demand_wish(c, name, apr_time_now()) || connection->waited)
+        return 0;
+    connection->waited = 1;
+    return httpd_demand_wait(c, s, name, version) && serve_managed(ssl, name, s, apr_time_now());
+}
+
+/* The managed certificate of the kind that the client can use. */
+static int serve_target(SSL *ssl, server_rec *s, conn_rec *c, connection_t *connection, target_t *target)
+{
+    const httpd_runtime_t *runtime = httpd_runtime();
+    apr_uint32_t version;
+    int kind;
+
+    if (target->verdict == MANAGER_POLICY_NO || runtime->segment == NULL)
+        return 0;
+    kind = choose_kind(ssl, &target->name);
+    if (kind < 0)
+        return 0;
+    target->name.kind = kind;
+    version = shared_versions_get(shared_segment_versions(runtime->segment), target->name.name);
+    if (serve_managed(ssl, &target->name, s, apr_time_now()))
+        return 1;
+    return obtain(ssl, s, c, connection, &target->name, version);
+}
+
 /* The certificate callback. Called again on a HelloRetryRequest and on TLS 1.2 renegotiation, so it
  * does the same again. @return 1 to go on, 0 for internal_error */
 static int on_certificate(SSL *ssl, void *arg)
@@ -224,21 +317,16 @@ static int on_certificate(SSL *ssl, void *arg)
     server_rec *s = arg;
     conn_rec *c = SSL_get_app_data(ssl);
     connection_t *connection = get_connection(c);
-    const manager_policy_name_t *name = find_name(ssl, s);
-    apr_time_t now;
+    target_t target;
 
     if (connection == NULL)
         return 1;
+    find_target(&target, ssl, s);
     if (connection->challenge_asked)
-        return serve_challenge(ssl, c, connection, name);
+        return serve_challenge(ssl, c, connection, target.verdict != MANAGER_POLICY_NO ? &target.name : NULL);
     connection->placeholder = 0;
-    if (name != NULL) {
-        now = apr_time_now();
-        if (serve_managed(ssl, name, s, now))
-            return 1;
-        httpd_runtime_request(name, now);
-    }
-    if (static_pair_fits(ssl, s, name))
+    if (serve_target(ssl, s, c, connection, &target)
+        || static_pair_fits(ssl, s, target.verdict != MANAGER_POLICY_NO ? &target.name : NULL))
         return 1;
     return fall_back(ssl, s, c, connection);
 }
@@ -324,13 +412,13 @@ int httpd_tls_protocol_switch(conn_rec *c, request_rec *r, server_rec *s, const 
 static void show_managed(connection_t *connection, conn_rec *c)
 {
     SSL *ssl = connection->ssl;
-    serve_certs_t *certs = httpd_runtime()->certs;
-    const manager_policy_name_t *name = find_name(ssl, c->base_server);
     const serve_certs_entry_t *entry = NULL;
     const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    target_t target;
 
-    if (name != NULL && certs != NULL)
-        entry = serve_certs_acquire(certs, name, apr_time_now());
+    find_target(&target, ssl, c->base_server);
+    if (target.verdict != MANAGER_POLICY_NO)
+        entry = httpd_certificates_acquire(&target.name, apr_time_now());
     if (entry != NULL) {
         SSL_use_certificate(ssl, entry->bundle->leaf);
         ERR_clear_error();
@@ -339,7 +427,7 @@ static void show_managed(connection_t *connection, conn_rec *c)
         connection->placeholder = 1;
         connection->name = sni ? apr_pstrdup(c->pool, sni) : NULL;
     }
-    serve_certs_release(certs, entry);
+    httpd_certificates_release(entry);
 }
 
 int httpd_tls_process_connection(conn_rec *c)

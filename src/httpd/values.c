@@ -9,7 +9,7 @@
 #include <apr_strings.h>
 
 #define DURATION_MAX apr_time_from_sec((apr_int64_t)100 * 365 * 24 * 3600)
-#define ORDERS_MAX 1000000
+#define COUNT_MAX 1000000
 
 static const struct {
     const char *name;
@@ -89,13 +89,25 @@ const char *httpd_values_size(apr_size_t *value, const char *text, apr_pool_t *p
                         "for example \"128M\"", text);
 }
 
+const char *httpd_values_count(int *value, const char *text, const char *what, apr_pool_t *pool)
+{
+    apr_int64_t number;
+    const char *end;
+
+    if (!read_number(&number, text, &end) || *end != '\0' || number < 1 || number > COUNT_MAX)
+        return apr_psprintf(pool, "\"%s\" does not say %s: write a number from 1 to %d", text, what,
+                            COUNT_MAX);
+    *value = (int)number;
+    return NULL;
+}
+
 const char *httpd_values_rate(manager_budget_rate_t *value, const char *text, apr_pool_t *pool)
 {
     apr_int64_t number;
     apr_interval_time_t period;
     const char *slash, *err;
 
-    if (!read_number(&number, text, &slash) || *slash != '/' || number < 1 || number > ORDERS_MAX)
+    if (!read_number(&number, text, &slash) || *slash != '/' || number < 1 || number > COUNT_MAX)
         return apr_psprintf(pool, "\"%s\" is not a rate: write a number of orders and a period, "
                             "for example \"280/3h\"", text);
     if ((err = httpd_values_duration(&period, slash + 1, pool)) != NULL)

@@ -18,6 +18,9 @@ const char *httpd_values_duration(apr_interval_time_t *value, const char *text, 
 /** Bytes: a number, optionally with K, M or G. */
 const char *httpd_values_size(apr_size_t *value, const char *text, apr_pool_t *pool);
 
+/** A number from 1 to a million. @param what it counts, for the sentence: "how many orders" */
+const char *httpd_values_count(int *value, const char *text, const char *what, apr_pool_t *pool);
+
 /** "N/PERIOD", for example "280/3h". */
 const char *httpd_values_rate(manager_budget_rate_t *value, const char *text, apr_pool_t *pool);
 

@@ -80,6 +80,8 @@ static void describe(manager_scheduler_config_t *config, cache_t *cache)
     config->test = global->test;
     config->cache = cache;
     config->segment = runtime->segment;
+    config->present = runtime->present;
+    config->visits = runtime->visits;
     config->wake_fd = runtime->wake_fd[0];
     config->now = apr_time_now;
 }
@@ -90,7 +92,9 @@ static void start_scheduler(void)
     cache_t *cache = NULL;
     apr_status_t rv;
 
-    if (apr_atomic_read32(&watchdog.state) != SCHEDULER_NONE || apr_time_now() < watchdog.start_at)
+    /* Without shared memory nobody would learn of a certificate; it was logged at start. */
+    if (apr_atomic_read32(&watchdog.state) != SCHEDULER_NONE || apr_time_now() < watchdog.start_at
+        || httpd_runtime()->segment == NULL)
         return;
     if (strcmp(global->cache_kind, CACHE_DIR_KIND) == 0)
         cache_dir_sweep(global->cache_argument, apr_time_now(), SWEEP_AGE, watchdog.pool);

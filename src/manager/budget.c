@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include <apr_strings.h>
+#include <apr_tables.h>
 
 #include "base/json.h"
 
@@ -12,6 +13,7 @@
 #define ONE 1000000                 /* an order, in the unit that the bucket is counted in */
 #define ORDERS_MAX 1000000000       /* of a record: more is nonsense */
 #define LOCK_STEP apr_time_from_msec(20)
+#define OWNER_MAX 160               /* bytes of a domain in the key of a record */
 
 /* The content of a record. */
 typedef struct bucket_t {
@@ -198,4 +200,153 @@ void manager_budget_return(cache_t *cache, const char *ca_id, const manager_budg
         save(&bucket, cache, key, rate, pool);
     }
     cache_unlock(lock);
+}
+
+/* --- Names on demand --- */
+
+#define DEMAND "+demand"
+#define SHARES 3
+
+/* A bucket of its own, with its rate. */
+typedef struct share_t {
+    const char *id;
+    manager_budget_rate_t rate;
+} share_t;
+
+static manager_budget_rate_t part_of(const manager_budget_rate_t *rate, int divisor)
+{
+    manager_budget_rate_t part = *rate;
+
+    part.orders = rate->orders / divisor > 0 ? rate->orders / divisor : 1;
+    return part;
+}
+
+/* A record's key has at most 255 bytes: an owner that is too long for it is known by its hash. */
+static const char *owner_of(const char *name, apr_pool_t *pool)
+{
+    const char *owner = base_hostname_owner(name);
+
+    return strlen(owner) <= OWNER_MAX ? owner : apr_psprintf(pool, "%08x", base_hostname_hash(owner));
+}
+
+/* The narrowest first: it is the one that is most likely empty. */
+static void make_shares(share_t shares[SHARES], const char *ca_id, const manager_budget_rate_t *rate,
+                        const char *name, apr_pool_t *pool)
+{
+    shares[0].id = apr_pstrcat(pool, ca_id, DEMAND "+", owner_of(name, pool), NULL);
+    shares[0].rate = part_of(rate, 4);
+    shares[1].id = apr_pstrcat(pool, ca_id, DEMAND, NULL);
+    shares[1].rate = part_of(rate, 2);
+    shares[2].id = ca_id;
+    shares[2].rate = *rate;
+}
+
+apr_status_t manager_budget_take_demand(cache_t *cache, const char *ca_id,
+                                        const manager_budget_rate_t *rate, const char *name, apr_time_t now,
+                                        apr_time_t *when, int *everybody, const base_stop_t *stop,
+                                        apr_pool_t *pool)
+{
+    share_t shares[SHARES];
+    apr_status_t result = APR_SUCCESS;
+    int taken[SHARES] = { 0 }, i;
+
+    *when = 0;
+    *everybody = 0;
+    if (is_unlimited(rate)) {
+        return base_stop_is_raised(stop) ? APR_EINTR : APR_SUCCESS;
+    }
+    make_shares(shares, ca_id, rate, name, pool);
+    /* All of them, also when the first is empty: the latest moment counts. */
+    for (i = 0; i < SHARES && (result == APR_SUCCESS || result == APR_EAGAIN); i++) {
+        apr_time_t at = 0;
+        apr_status_t rv = manager_budget_take(cache, shares[i].id, &shares[i].rate, now, &at, stop, pool);
+
+        taken[i] = rv == APR_SUCCESS;
+        if (rv == APR_EAGAIN && at > *when) {
+            *when = at;
+        }
+        *everybody = *everybody || (rv == APR_EAGAIN && i == SHARES - 1);
+        result = rv == APR_SUCCESS ? result : rv;
+    }
+    for (i = 0; i < SHARES && result != APR_SUCCESS; i++) {
+        if (taken[i]) {
+            manager_budget_return(cache, shares[i].id, &shares[i].rate, now, stop, pool);
+        }
+    }
+    return result;
+}
+
+void manager_budget_return_demand(cache_t *cache, const char *ca_id, const manager_budget_rate_t *rate,
+                                  const char *name, apr_time_t now, const base_stop_t *stop,
+                                  apr_pool_t *pool)
+{
+    share_t shares[SHARES];
+    int i;
+
+    if (is_unlimited(rate)) {
+        return;
+    }
+    make_shares(shares, ca_id, rate, name, pool);
+    for (i = 0; i < SHARES; i++) {
+        manager_budget_return(cache, shares[i].id, &shares[i].rate, now, stop, pool);
+    }
+}
+
+/* --- Tidying --- */
+
+typedef struct owners_t {
+    const char *prefix;
+    apr_array_header_t *keys;       /* of const char * */
+    apr_pool_t *pool;
+} owners_t;
+
+static apr_status_t note_owner(void *baton, const char *key)
+{
+    owners_t *owners = baton;
+
+    if (strncmp(key, owners->prefix, strlen(owners->prefix)) == 0) {
+        APR_ARRAY_PUSH(owners->keys, const char *) = apr_pstrdup(owners->pool, key);
+    }
+    return APR_SUCCESS;
+}
+
+static void tidy_one(cache_t *cache, const char *key, const manager_budget_rate_t *rate, apr_time_t now,
+                     const base_stop_t *stop, apr_pool_t *pool)
+{
+    cache_lock_t *lock = NULL;
+    bucket_t bucket;
+
+    if (wait_for_lock(&lock, cache, key, stop) != APR_SUCCESS) {
+        return;
+    }
+    if (load(&bucket, cache, key, rate, now, pool) == APR_SUCCESS && !bucket.changed
+        && bucket.level >= capacity_of(rate)) {
+        cache_remove(cache, AUTOCERT_CACHE_PRIVATE, key, pool);
+    }
+    cache_unlock(lock);
+}
+
+void manager_budget_tidy(cache_t *cache, const char *ca_id, const manager_budget_rate_t *rate,
+                         apr_time_t now, const base_stop_t *stop, apr_pool_t *pool)
+{
+    manager_budget_rate_t share = part_of(rate, 4);
+    owners_t owners;
+    apr_pool_t *scratch = NULL;
+    int i;
+
+    if (is_unlimited(rate)) {
+        return;
+    }
+    owners.prefix = apr_pstrcat(pool, KEY_PREFIX, ca_id, DEMAND "+", NULL);
+    owners.keys = apr_array_make(pool, 16, sizeof(const char *));
+    owners.pool = pool;
+    if (cache_list(cache, AUTOCERT_CACHE_PRIVATE, note_owner, &owners, pool) != APR_SUCCESS
+        || apr_pool_create(&scratch, pool) != APR_SUCCESS) {
+        return;
+    }
+    for (i = 0; i < owners.keys->nelts && !base_stop_is_raised(stop); i++) {
+        tidy_one(cache, APR_ARRAY_IDX(owners.keys, i, const char *), &share, now, stop, scratch);
+        apr_pool_clear(scratch);
+    }
+    apr_pool_destroy(scratch);
 }

@@ -11,6 +11,7 @@
 #include <apr_pools.h>
 #include <apr_time.h>
 
+#include "base/hostname.h"
 #include "base/stop.h"
 #include "cache/cache.h"
 
@@ -42,5 +43,28 @@ apr_status_t manager_budget_take(cache_t *cache, const char *ca_id,
 /** Put one back that was taken and not used (the CA was never asked). Best effort. */
 void manager_budget_return(cache_t *cache, const char *ca_id, const manager_budget_rate_t *rate,
                            apr_time_t now, const base_stop_t *stop, apr_pool_t *pool);
+
+/**
+ * As manager_budget_take(), for a name that a client came for and nobody has yet. Such names together may use
+ * half of the CA's rate, those under one owner (base_hostname_owner()) half of that, each at least one
+ * order per period. Takes from all three buckets ("budget+ID", "budget+ID+demand",
+ * "budget+ID+demand+OWNER") or from none.
+ * @param when the latest moment that any of them names
+ * @param everybody with APR_EAGAIN non-zero: the CA's own bucket is empty; zero: only such names are held back
+ */
+apr_status_t manager_budget_take_demand(cache_t *cache, const char *ca_id,
+                                        const manager_budget_rate_t *rate, const char *name, apr_time_t now,
+                                        apr_time_t *when, int *everybody, const base_stop_t *stop,
+                                        apr_pool_t *pool);
+
+/** Put back what take_demand() took. Best effort. */
+void manager_budget_return_demand(cache_t *cache, const char *ca_id, const manager_budget_rate_t *rate,
+                                  const char *name, apr_time_t now, const base_stop_t *stop,
+                                  apr_pool_t *pool);
+
+/** Forget the buckets of owners that are full again, so that they do not pile up: one walk over the private
+ * records. Blocks; seldom. */
+void manager_budget_tidy(cache_t *cache, const char *ca_id, const manager_budget_rate_t *rate,
+                         apr_time_t now, const base_stop_t *stop, apr_pool_t *pool);
 
 #endif

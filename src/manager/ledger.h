@@ -1,8 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 /**
  * @file manager/ledger.h
- * What is remembered about a name over restarts: the private record "NAME+state".
- * Whoever holds the name's lock writes it; any thread may read. Blocks on the cache.
+ * What is remembered about a certificate over restarts: the private record "KEY+state", KEY being its cache
+ * key, so that two kinds of key of one name have one each. Whoever holds the name's lock writes it; any
+ * thread may read. Blocks on the cache.
  */
 #ifndef MANAGER_LEDGER_H
 #define MANAGER_LEDGER_H
@@ -26,23 +27,24 @@ typedef struct manager_ledger_t {
     char ca[MANAGER_LEDGER_CA_MAX];     /* directory URL of the CA that issued, "" unknown */
     int test;                           /* that CA was a test CA */
     char challenge[MANAGER_LEDGER_CHALLENGE_MAX];   /* the kind that last worked, "" none */
+    apr_time_t visited;                 /* when a client last came for it, in whole seconds; 0 unknown */
 } manager_ledger_t;
 
-/** Read the record of a name; one that is missing, unreadable or of another layout is
+/** Read the record of a certificate; one that is missing, unreadable or of another layout is
  * all zeros ("nothing known"), never an error. */
-void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *name,
+void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *key,
                          apr_pool_t *pool);
 
 /** Write it. */
 apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache,
-                                  const char *name, apr_pool_t *pool);
+                                  const char *key, apr_pool_t *pool);
 
 /**
  * Note a failure and set next_try: 1, 10, 100 minutes, then a day (so that CAs that count five
  * failed validations an hour never count that many), never longer than a twentieth of the lifetime of
  * the certificate in service, not earlier than the CA's retry_at (up to a day); problems a human must
  * solve wait the maximum from the third time on. Up to 20 % of jitter is added. Kinds
- * CANCELLED, BUSY and CA_DOWN are no failures of the name and change nothing: the
+ * CANCELLED, BUSY, CA_DOWN and REFUSED are no failures of the name and change nothing: the
  * scheduler waits for a CA once, for all names.
  * @param lifetime of the certificate in service, 0 without one
  * @param random 32 random bits

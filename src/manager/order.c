@@ -27,8 +27,9 @@
 /** One order being worked on. */
 typedef struct job_t {
     const manager_order_context_t *context;
+    const manager_order_task_t *task;
     const manager_policy_name_t *name;
-    const char *cache_key;              /* of the certificate */
+    char cache_key[MANAGER_POLICY_CACHE_KEY_SIZE];      /* of the certificate */
     const char *saved_key;              /* of the private "+order" record */
     manager_ledger_t ledger;
     apr_interval_time_t lifetime;       /* of the certificate in service, 0: none */
@@ -72,10 +73,11 @@ static apr_status_t load_certificate(crypto_bundle_t **bundle, int *damaged,
                                      base_error_t *err)
 {
     apr_time_t now = context->now();
-    const char *key = manager_policy_cache_key(name, pool);
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
     char *data = NULL;
     apr_size_t len = 0;
-    apr_status_t rv = cache_get(context->cache, AUTOCERT_CACHE_SHARED, key, &data, &len, pool);
+    apr_status_t rv = cache_get(context->cache, AUTOCERT_CACHE_SHARED, manager_policy_cache_key(name, key),
+                                &data, &len, pool);
 
     if (APR_STATUS_IS_ENOENT(rv) || rv == APR_NOTFOUND)
         return base_error_set(err, BASE_ERROR_LOCAL, APR_NOTFOUND, "there is none");
@@ -88,8 +90,8 @@ static apr_status_t load_certificate(crypto_bundle_t **bundle, int *damaged,
     OPENSSL_cleanse(data, len);
     *damaged = rv != APR_SUCCESS;
     if (rv == APR_SUCCESS) {
-        rv = crypto_bundle_check(*bundle, name->name, crypto_key_type_is_rsa(name->settings->key_type),
-                                 now, err);
+        rv = crypto_bundle_check(*bundle, name->name,
+                                 crypto_key_type_is_rsa(manager_policy_key_type(name)), now, err);
         if (rv != APR_SUCCESS) {
             *damaged = (*bundle)->not_before <= now && now <= (*bundle)->not_after;
             crypto_bundle_free(*bundle);
@@ -101,7 +103,9 @@ static apr_status_t load_certificate(crypto_bundle_t **bundle, int *damaged,
 
 static const char *saved_key_of(const manager_policy_name_t *name, apr_pool_t *pool)
 {
-    return apr_pstrcat(pool, manager_policy_cache_key(name, pool), SAVED_SUFFIX, NULL);
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
+
+    return apr_pstrcat(pool, manager_policy_cache_key(name, key), SAVED_SUFFIX, NULL);
 }
 
 static int has_saved(const manager_order_context_t *context, const manager_policy_name_t *name,
@@ -130,6 +134,7 @@ void manager_order_look(const manager_order_context_t *context, const manager_po
                         manager_order_result_t *result, apr_pool_t *pool)
 {
     crypto_bundle_t *bundle = NULL;
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
     manager_ledger_t ledger;
     base_error_t err;
     apr_time_t now = context->now();
@@ -137,7 +142,8 @@ void manager_order_look(const manager_order_context_t *context, const manager_po
     memset(result, 0, sizeof(*result));
     base_error_clear(&err);
     result->saved = has_saved(context, name, pool);
-    manager_ledger_load(&ledger, context->cache, name->name, pool);
+    manager_ledger_load(&ledger, context->cache, manager_policy_cache_key(name, key), pool);
+    result->visited = ledger.visited;
     if (load_certificate(&bundle, &result->damaged, context, name, pool, &err) == APR_SUCCESS) {
         result->not_before = bundle->not_before;
         result->not_after = bundle->not_after;
@@ -219,7 +225,7 @@ static const char *load_saved(job_t *job)
             || strcmp(ca, ca_of(job->context)->directory_url) != 0
             || strcmp(owner, account_url) != 0
             || crypto_key_read(&job->key, pem, strlen(pem), NULL) != APR_SUCCESS
-            || !crypto_key_is(job->key, job->name->settings->key_type))
+            || !crypto_key_is(job->key, manager_policy_key_type(job->name)))
             url = NULL;
         job->asked = url != NULL ? base_json_string(json, "asked") : NULL;
         job->asked_type = job->asked != NULL ? base_json_string(json, "type") : NULL;
@@ -280,6 +286,7 @@ static apr_status_t resume_order(job_t *job, base_error_t *err)
 static apr_status_t take_budget(job_t *job, base_error_t *err)
 {
     const manager_order_context_t *context = job->context;
+    int everybody = 1;
     apr_time_t when = 0;
     char text[120];
     apr_status_t rv;
@@ -288,12 +295,17 @@ static apr_status_t take_budget(job_t *job, base_error_t *err)
         job->funded = 0;
         return APR_SUCCESS;
     }
-    rv = manager_budget_take(context->cache, ca_of(context)->id, &context->rate, now_of(job), &when,
-                             stop_of(job), job->pool);
+    if (job->task->demand)
+        rv = manager_budget_take_demand(context->cache, ca_of(context)->id, &context->rate,
+                                        job->name->name, now_of(job), &when, &everybody, stop_of(job),
+                                        job->pool);
+    else
+        rv = manager_budget_take(context->cache, ca_of(context)->id, &context->rate, now_of(job), &when,
+                                 stop_of(job), job->pool);
     if (rv == APR_SUCCESS)
         return rv;
     if (rv == APR_EAGAIN) {
-        job->scope = MANAGER_ORDER_SCOPE_CA;
+        job->scope = everybody ? MANAGER_ORDER_SCOPE_CA : MANAGER_ORDER_SCOPE_DEMAND;
         base_error_set(err, BASE_ERROR_WAIT, rv, "the order budget of %d per %" APR_TIME_T_FMT
                        " s is used up", context->rate.orders, apr_time_sec(context->rate.period));
         err->retry_at = when;
@@ -309,8 +321,14 @@ static apr_status_t take_budget(job_t *job, base_error_t *err)
 
 static void return_budget(job_t *job)
 {
-    manager_budget_return(job->context->cache, ca_of(job->context)->id, &job->context->rate,
-                          now_of(job), stop_of(job), job->pool);
+    const manager_order_context_t *context = job->context;
+
+    if (job->task->demand)
+        manager_budget_return_demand(context->cache, ca_of(context)->id, &context->rate, job->name->name,
+                                     now_of(job), stop_of(job), job->pool);
+    else
+        manager_budget_return(context->cache, ca_of(context)->id, &context->rate, now_of(job),
+                              stop_of(job), job->pool);
 }
 
 static apr_status_t place_order(job_t *job, base_error_t *err)
@@ -323,7 +341,7 @@ static apr_status_t place_order(job_t *job, base_error_t *err)
     EVP_PKEY_free(job->key);
     job->key = NULL;
     job->asked = job->asked_type = job->asked_token = NULL;
-    rv = crypto_key_generate(&job->key, job->name->settings->key_type, err);
+    rv = crypto_key_generate(&job->key, manager_policy_key_type(job->name), err);
     if (rv == APR_SUCCESS)
         rv = acme_order_create(&job->order, context->account, job->name->name, job->pool, err);
     if (rv != APR_SUCCESS) {
@@ -593,6 +611,16 @@ static apr_status_t download_and_store(job_t *job, crypto_bundle_t **bundle, bas
     return APR_SUCCESS;
 }
 
+/* First the set, then the version: a handshake that is woken looks into the set. */
+void manager_order_publish(const manager_order_context_t *context, const manager_policy_name_t *name)
+{
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
+
+    if (context->present != NULL)
+        shared_names_add(context->present, manager_policy_cache_key(name, key));
+    shared_versions_raise(context->versions, name->name);
+}
+
 /* --- The story -------------------------------------------------------------- */
 
 static apr_status_t obtain_once(job_t *job, crypto_bundle_t **bundle, base_error_t *err)
@@ -650,9 +678,12 @@ static void report_success(job_t *job, const crypto_bundle_t *bundle, manager_or
     result->next = manager_policy_renew_at(job->name, bundle->not_before, bundle->not_after);
     manager_ledger_succeed(&job->ledger, ca->directory_url, job->context->test,
                            job->challenge ? job->challenge : job->ledger.challenge);
-    manager_ledger_store(&job->ledger, job->context->cache, job->name->name, job->pool);
+    if (job->task->demand)
+        job->ledger.visited = now_of(job);
+    result->visited = job->ledger.visited;
+    manager_ledger_store(&job->ledger, job->context->cache, job->cache_key, job->pool);
     /* Last: who reads the certificate now reads in the ledger, too, whose it is. */
-    shared_versions_raise(job->context->versions, job->name->name);
+    manager_order_publish(job->context, job->name);
     forget_saved(job);
     apr_snprintf(how, sizeof(how), "%s%s", job->challenge ? " by " : "",
                  job->challenge ? job->challenge : "");
@@ -675,23 +706,38 @@ static int failure_level(const manager_order_result_t *result, apr_time_t now)
 
 static void report_failure(job_t *job, const base_error_t *err, manager_order_result_t *result)
 {
+    static base_log_limit_t limit;      /* of what strangers cause */
     apr_time_t now = now_of(job);
     apr_uint32_t random = 0;
-    char next[32], good[64], date[16];
+    char next[32], good[64], date[16], others[BASE_LOG_OTHERS_SIZE] = "";
 
     apr_generate_random_bytes((unsigned char *)&random, sizeof(random));
     manager_ledger_fail(&job->ledger, err, job->lifetime, now, random);
-    manager_ledger_store(&job->ledger, job->context->cache, job->name->name, job->pool);
+    manager_ledger_store(&job->ledger, job->context->cache, job->cache_key, job->pool);
     result->next = job->ledger.next_try;
     if (result->not_after > now)
         apr_snprintf(good, sizeof(good), "the old certificate is good until %s",
                      base_log_date(date, apr_time_sec(result->not_after)));
     else
         apr_cpystrn(good, "no certificate of it is in service", sizeof(good));
+    if (job->task->demand && !base_log_limit(&limit, apr_time_sec(now), 1, others))
+        return;
     base_log(failure_level(result, now), "AC0120", job->name->name,
-             "not %s from %s: %s%s%s; %s; next try %s", job->lifetime > 0 ? "renewed" : "obtained",
-             ca_of(job->context)->name, err->type, err->type[0] ? ": " : "", err->detail, good,
+             "not %s from %s: %s%s%s%s; %s; next try %s", job->lifetime > 0 ? "renewed" : "obtained",
+             ca_of(job->context)->name, err->type, err->type[0] ? ": " : "", err->detail, others, good,
              base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now)));
+}
+
+/* Strangers cause these, so one line a second is enough. */
+static void report_refusal(const job_t *job, const base_error_t *err, const manager_order_result_t *result)
+{
+    static base_log_limit_t limit;
+    char others[BASE_LOG_OTHERS_SIZE], next[32];
+
+    if (base_log_limit(&limit, apr_time_sec(now_of(job)), 1, others))
+        base_log(result->not_after > 0 ? BASE_LOG_WARNING : BASE_LOG_INFO, "AC0150", job->name->name,
+                 "not ordered: %s%s; the answer holds until %s", err->detail, others,
+                 base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now_of(job))));
 }
 
 /* Some problems concern whoever asks the CA, others nobody but this attempt. */
@@ -714,14 +760,30 @@ static void settle_problem(job_t *job, const base_error_t *err, manager_order_re
     if (err->kind == BASE_ERROR_CANCELLED || err->kind == BASE_ERROR_BUSY) {
         result->next = now + (err->kind == BASE_ERROR_BUSY ? BUSY_RETRY : CANCELLED_RETRY);
     }
-    else if (job->scope == MANAGER_ORDER_SCOPE_CA) {
-        result->scope = MANAGER_ORDER_SCOPE_CA;
+    else if (err->kind == BASE_ERROR_REFUSED) {
+        result->next = err->retry_at;
+        report_refusal(job, err, result);
+    }
+    else if (job->scope != MANAGER_ORDER_SCOPE_NAME) {
+        result->scope = job->scope;
         result->next = err->retry_at;
     }
     else {
         result->answered = job->under_way;
         report_failure(job, err, result);
     }
+}
+
+/* May the name have a certificate at all? Endpoints are asked only now that one is needed. */
+static apr_status_t check_policy(const job_t *job, base_error_t *err)
+{
+    apr_time_t until = 0;
+    apr_status_t rv = manager_policy_confirm(job->name, job->context->ask, job->task->client, now_of(job),
+                                             &until, job->pool, err);
+
+    if (rv != APR_SUCCESS)
+        err->retry_at = until;
+    return rv;
 }
 
 /* Under the name's lock. */
@@ -736,20 +798,23 @@ static void run_locked(job_t *job, manager_order_result_t *result)
     manager_order_look(context, job->name, result, job->pool);
     if (result->next > now_of(job)) {
         /* Somebody else was faster, or has just failed: every child may look at the cache anew. */
-        shared_versions_raise(context->versions, job->name->name);
+        if (result->not_after > 0)
+            manager_order_publish(context, job->name);
+        else
+            shared_versions_raise(context->versions, job->name->name);
         if (result->problem.kind == BASE_ERROR_NONE)
             forget_saved(job);
         return;
     }
-    manager_ledger_load(&job->ledger, context->cache, job->name->name, job->pool);
+    manager_ledger_load(&job->ledger, context->cache, job->cache_key, job->pool);
     job->lifetime = result->not_after - result->not_before;
     job->damaged = result->damaged;
     base_error_clear(&err);
-    rv = cache_probe_write(context->cache, job->cache_key, job->pool);
-    if (rv != APR_SUCCESS)
+    if ((rv = check_policy(job, &err)) == APR_SUCCESS
+        && (rv = cache_probe_write(context->cache, job->cache_key, job->pool)) != APR_SUCCESS)
         base_error_set(&err, BASE_ERROR_LOCAL, rv, "the cache cannot be written, so nothing is ordered: %s",
                        apr_strerror(rv, text, sizeof(text)));
-    else
+    if (rv == APR_SUCCESS)
         rv = obtain(job, &bundle, &err);
     if (rv == APR_SUCCESS)
         report_success(job, bundle, result);
@@ -778,8 +843,8 @@ static void settle_unlocked(job_t *job, apr_status_t status, manager_order_resul
              base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now)));
 }
 
-void manager_order_run(const manager_order_context_t *context, const manager_policy_name_t *name,
-                       int funded, manager_order_result_t *result, apr_pool_t *pool)
+void manager_order_run(const manager_order_context_t *context, const manager_order_task_t *task,
+                       manager_order_result_t *result, apr_pool_t *pool)
 {
     job_t job;
     cache_lock_t *lock = NULL;
@@ -788,13 +853,14 @@ void manager_order_run(const manager_order_context_t *context, const manager_pol
     memset(result, 0, sizeof(*result));
     memset(&job, 0, sizeof(job));
     job.context = context;
-    job.name = name;
+    job.task = task;
+    job.name = task->name;
     job.pool = pool;
     job.started = context->now();
-    job.cache_key = manager_policy_cache_key(name, pool);
-    job.saved_key = saved_key_of(name, pool);
-    job.funded = funded;
-    rv = cache_lock(context->cache, name->name, &lock);
+    manager_policy_cache_key(job.name, job.cache_key);
+    job.saved_key = saved_key_of(job.name, pool);
+    job.funded = task->funded;
+    rv = cache_lock(context->cache, job.name->name, &lock);
     if (rv == APR_SUCCESS) {
         run_locked(&job, result);
         cache_unlock(lock);
@@ -808,5 +874,20 @@ void manager_order_run(const manager_order_context_t *context, const manager_pol
     }
     if (job.funded)
         return_budget(&job);
-    result->saved = result->problem.kind != BASE_ERROR_NONE && has_saved(context, name, pool);
+    result->saved = result->problem.kind != BASE_ERROR_NONE && has_saved(context, job.name, pool);
+}
+
+void manager_order_note_visit(const manager_order_context_t *context, const manager_policy_name_t *name,
+                              apr_time_t visited, apr_pool_t *pool)
+{
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
+    cache_lock_t *lock = NULL;
+    manager_ledger_t ledger;
+
+    if (cache_lock(context->cache, name->name, &lock) != APR_SUCCESS)
+        return;
+    manager_ledger_load(&ledger, context->cache, manager_policy_cache_key(name, key), pool);
+    ledger.visited = visited;
+    manager_ledger_store(&ledger, context->cache, key, pool);
+    cache_unlock(lock);
 }

@@ -14,15 +14,19 @@
 #include "acme/account.h"
 #include "base/error.h"
 #include "cache/cache.h"
+#include "manager/ask.h"
 #include "manager/budget.h"
 #include "manager/policy.h"
+#include "shared/names.h"
 #include "shared/versions.h"
 
 /** What all orders of a process share. */
 typedef struct manager_order_context_t {
     cache_t *cache;
     acme_account_t *account;
+    manager_ask_t *ask;                 /* endpoints of AutocertHostPolicy */
     shared_versions_t *versions;        /* raised when a certificate is stored */
+    shared_names_t *present;            /* cache keys of certificates that are there */
     manager_budget_rate_t rate;         /* of the CA */
     int test;                           /* it is a test CA */
     apr_time_t (*now)(void);
@@ -31,13 +35,24 @@ typedef struct manager_order_context_t {
 /** Whom a problem concerns. */
 typedef enum {
     MANAGER_ORDER_SCOPE_NAME,   /* this name only; its ledger knows */
-    MANAGER_ORDER_SCOPE_CA      /* every name that needs this CA; no failure of the name */
+    MANAGER_ORDER_SCOPE_CA,     /* every name that needs this CA; no failure of the name */
+    MANAGER_ORDER_SCOPE_DEMAND  /* the share of on-demand names is used up until retry_at; the same */
 } manager_order_scope_t;
+
+/** What to obtain, and on whose account. */
+typedef struct manager_order_task_t {
+    const manager_policy_name_t *name;
+    const char *client;         /* text of the address that caused it, "": nobody's, or unknown */
+    int demand;                 /* it draws on the share of the budget for on-demand names */
+    int funded;                 /* an order was taken out of the budget already; put back when it turns
+                                 * out not to be needed */
+} manager_order_task_t;
 
 /** How it went, for the scheduler. */
 typedef struct manager_order_result_t {
     apr_time_t next;            /* when to look at the name again; for SCOPE_CA: 0, the
                                  * scheduler decides, or the moment the CA or the budget named */
+    apr_time_t visited;         /* when a client last came for it, 0 unknown */
     apr_time_t not_before;      /* of the certificate in service, 0: none */
     apr_time_t not_after;
     int saved;                  /* an order is under way: going on with it costs no budget */
@@ -48,16 +63,23 @@ typedef struct manager_order_result_t {
 } manager_order_result_t;
 
 /**
- * Obtain or renew the certificate of a name, unless it turns out under the name's
- * lock that there is a good one. Logs the outcome (AC0110, AC0120), keeps the ledger.
+ * Obtain or renew the certificate of a name, unless it turns out under the name's lock that there is a
+ * good one, or that no policy allows it (kind REFUSED, next is how long that holds; only asked when
+ * something has to be ordered). Logs the outcome (AC0110, AC0120), keeps the ledger.
  * Never touches the certificate in service before the new one is complete.
- * @param funded an order was taken out of the CA's budget for it; put back here when it turns
- *        out not to be needed
  * @param result filled in whatever happens
  * @param pool of the calling thread, emptied by the caller afterwards
  */
-void manager_order_run(const manager_order_context_t *context, const manager_policy_name_t *name,
-                       int funded, manager_order_result_t *result, apr_pool_t *pool);
+void manager_order_run(const manager_order_context_t *context, const manager_order_task_t *task,
+                       manager_order_result_t *result, apr_pool_t *pool);
+
+/** Let all children know that the certificate of a name is there, or changed. Never blocks. */
+void manager_order_publish(const manager_order_context_t *context, const manager_policy_name_t *name);
+
+/** Note in the ledger when a client last came for a certificate, unless somebody has its lock (then the
+ * next call will). Blocks on the cache. */
+void manager_order_note_visit(const manager_order_context_t *context, const manager_policy_name_t *name,
+                              apr_time_t visited, apr_pool_t *pool);
 
 /**
  * What the cache holds for a name, without network: result->next is when it must be

@@ -22,6 +22,7 @@ struct manager_policy_t {
     apr_pool_t *pool;
     apr_array_header_t *names;      /* of manager_policy_name_t * */
     apr_hash_t *by_name;
+    apr_array_header_t *vhosts;     /* of const manager_policy_vhost_t * */
 };
 
 manager_policy_t *manager_policy_create(apr_pool_t *pool)
@@ -31,6 +32,7 @@ manager_policy_t *manager_policy_create(apr_pool_t *pool)
     policy->pool = pool;
     policy->names = apr_array_make(pool, 16, sizeof(manager_policy_name_t *));
     policy->by_name = apr_hash_make(pool);
+    policy->vhosts = apr_array_make(pool, 4, sizeof(const manager_policy_vhost_t *));
     return policy;
 }
 
@@ -43,7 +45,7 @@ void manager_policy_add(manager_policy_t *policy, const char *name,
         entry->alias = entry->alias && alias;
         return;
     }
-    entry = apr_palloc(policy->pool, sizeof(*entry));
+    entry = apr_pcalloc(policy->pool, sizeof(*entry));
     entry->name = name;
     entry->settings = settings;
     entry->alias = alias != 0;
@@ -60,6 +62,192 @@ const apr_array_header_t *manager_policy_names(const manager_policy_t *policy)
 {
     return policy->names;
 }
+
+void manager_policy_add_vhost(manager_policy_t *policy, const manager_policy_vhost_t *vhost)
+{
+    APR_ARRAY_PUSH(policy->vhosts, const manager_policy_vhost_t *) = vhost;
+}
+
+const apr_array_header_t *manager_policy_vhosts(const manager_policy_t *policy)
+{
+    return policy->vhosts;
+}
+
+const manager_policy_vhost_t *manager_policy_find_vhost(const manager_policy_t *policy, apr_uint32_t id)
+{
+    for (int i = 0; i < policy->vhosts->nelts; i++) {
+        const manager_policy_vhost_t *vhost = APR_ARRAY_IDX(policy->vhosts, i,
+                                                            const manager_policy_vhost_t *);
+
+        if (vhost->id == id) {
+            return vhost;
+        }
+    }
+    return NULL;
+}
+
+/* --- Names that no line lists --- */
+
+/* What no rule is asked about. */
+static int is_hopeless(const manager_policy_vhost_t *vhost, const char *name)
+{
+    return base_hostname_is_made_up(name)
+        || (vhost->public_ca && base_hostname_special_use(name) != NULL);
+}
+
+static const manager_policy_rule_t *rule_of(const manager_policy_vhost_t *vhost, int i)
+{
+    return &APR_ARRAY_IDX(vhost->rules, i, manager_policy_rule_t);
+}
+
+static manager_policy_verdict_t judge_rule(const manager_policy_rule_t *rule, const char *name)
+{
+    if (rule->ask) {
+        return MANAGER_POLICY_ASK;
+    }
+    if (rule->file) {
+        return manager_host_file_allows(rule->file, name) ? MANAGER_POLICY_YES : MANAGER_POLICY_NO;
+    }
+    return rule->judge(rule->baton, name);
+}
+
+manager_policy_verdict_t manager_policy_judge(const manager_policy_vhost_t *vhost, const char *name)
+{
+    manager_policy_verdict_t verdict = MANAGER_POLICY_NO;
+
+    if (is_hopeless(vhost, name)) {
+        return MANAGER_POLICY_NO;
+    }
+    for (int i = 0; i < vhost->rules->nelts; i++) {
+        switch (judge_rule(rule_of(vhost, i), name)) {
+        case MANAGER_POLICY_YES:
+            return MANAGER_POLICY_YES;
+        case MANAGER_POLICY_NEVER:
+            return verdict;
+        case MANAGER_POLICY_ASK:
+            verdict = MANAGER_POLICY_ASK;
+            break;
+        default:
+            break;
+        }
+    }
+    return verdict;
+}
+
+/* Which kind of the settings has such a key; -1 when none has. */
+static int find_kind(const manager_policy_settings_t *settings, int rsa)
+{
+    for (int i = 0; i < settings->kinds; i++) {
+        if (!crypto_key_type_is_rsa(settings->key_types[i]) == !rsa) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+int manager_policy_adopt(const manager_policy_t *policy, const char *name, int rsa,
+                         manager_policy_name_t *out)
+{
+    const manager_policy_name_t *listed = manager_policy_find(policy, name);
+    manager_policy_verdict_t best = MANAGER_POLICY_NO;
+
+    memset(out, 0, sizeof(*out));
+    if (listed) {
+        *out = *listed;
+        out->kind = find_kind(listed->settings, rsa);
+        return out->kind >= 0;
+    }
+    for (int i = 0; i < policy->vhosts->nelts && best != MANAGER_POLICY_YES; i++) {
+        const manager_policy_vhost_t *vhost = APR_ARRAY_IDX(policy->vhosts, i,
+                                                            const manager_policy_vhost_t *);
+        manager_policy_verdict_t verdict = manager_policy_judge(vhost, name);
+        int kind = find_kind(vhost->settings, rsa);
+
+        if (verdict == MANAGER_POLICY_NO || kind < 0 || verdict == best) {
+            continue;
+        }
+        best = verdict;
+        out->name = name;
+        out->settings = vhost->settings;
+        out->kind = kind;
+        out->vhost = vhost;
+    }
+    return best != MANAGER_POLICY_NO;
+}
+
+/* One rule in full. @return YES, NEVER, NO; *trouble is set when an endpoint gave no answer */
+static manager_policy_verdict_t confirm_rule(const manager_policy_rule_t *rule, const char *name,
+                                             manager_ask_t *ask, const char *client, apr_time_t *until,
+                                             int *trouble, apr_pool_t *pool, base_error_t *err)
+{
+    apr_time_t holds = 0;
+
+    if (rule->file) {
+        return manager_host_file_lists(rule->file, name, pool) ? MANAGER_POLICY_YES : MANAGER_POLICY_NO;
+    }
+    if (!rule->ask) {
+        return rule->judge(rule->baton, name);
+    }
+    switch (manager_ask(ask, rule->ask, name, client, &holds, pool, err)) {
+    case MANAGER_ASK_YES:
+        return MANAGER_POLICY_YES;
+    case MANAGER_ASK_TROUBLE:
+        *trouble = 1;
+        break;
+    default:
+        break;
+    }
+    /* A refusal holds no longer than each of the answers that it is made of. */
+    if (holds < *until) {
+        *until = holds;
+    }
+    return MANAGER_POLICY_NO;
+}
+
+apr_status_t manager_policy_confirm(const manager_policy_name_t *name, manager_ask_t *ask,
+                                    const char *client, apr_time_t now, apr_time_t *until,
+                                    apr_pool_t *pool, base_error_t *err)
+{
+    const manager_policy_vhost_t *vhost = name->vhost;
+    int trouble = 0;
+
+    *until = now + MANAGER_ASK_NO_KEPT;
+    if (!vhost) {
+        return APR_SUCCESS;
+    }
+    base_error_clear(err);
+    for (int i = 0; !is_hopeless(vhost, name->name) && i < vhost->rules->nelts; i++) {
+        manager_policy_verdict_t verdict = confirm_rule(rule_of(vhost, i), name->name, ask, client, until,
+                                                        &trouble, pool, err);
+
+        if (verdict == MANAGER_POLICY_YES) {
+            base_error_clear(err);
+            return APR_SUCCESS;
+        }
+        if (err->kind == BASE_ERROR_CANCELLED) {
+            return err->status;
+        }
+        if (verdict == MANAGER_POLICY_NEVER) {
+            break;
+        }
+    }
+    if (trouble && err->kind != BASE_ERROR_NONE) {
+        return err->status;
+    }
+    return base_error_set(err, BASE_ERROR_REFUSED, APR_EACCES, "no AutocertHostPolicy line allows it");
+}
+
+int manager_policy_is_on_demand(const manager_policy_name_t *name)
+{
+    return name->vhost != NULL || name->kind > 0;
+}
+
+crypto_key_type_t manager_policy_key_type(const manager_policy_name_t *name)
+{
+    return name->settings->key_types[name->kind];
+}
+
+/* --- Settings --- */
 
 static int count_of(const apr_array_header_t *array)
 {
@@ -105,19 +293,40 @@ static int renewals_equal(const manager_policy_renewal_t *a, const manager_polic
     return a->percent == b->percent || (a->percent <= 0 && b->percent <= 0);
 }
 
+static int key_types_equal(const manager_policy_settings_t *a, const manager_policy_settings_t *b)
+{
+    return a->kinds == b->kinds
+        && memcmp(a->key_types, b->key_types, (size_t)a->kinds * sizeof(a->key_types[0])) == 0;
+}
+
 int manager_policy_settings_equal(const manager_policy_settings_t *a,
                                   const manager_policy_settings_t *b)
 {
     return a == b
-        || (a->key_type == b->key_type && renewals_equal(&a->renewal, &b->renewal)
+        || (key_types_equal(a, b) && renewals_equal(&a->renewal, &b->renewal) && a->retire == b->retire
             && challenges_equal(a->challenges, b->challenges)
             && extensions_equal(a->extensions, b->extensions));
 }
 
-const char *manager_policy_cache_key(const manager_policy_name_t *name, apr_pool_t *pool)
+const char *manager_policy_cache_key(const manager_policy_name_t *name,
+                                     char key[MANAGER_POLICY_CACHE_KEY_SIZE])
 {
-    return apr_pstrcat(pool, name->name,
-                       crypto_key_type_is_rsa(name->settings->key_type) ? RSA_SUFFIX : "", NULL);
+    apr_snprintf(key, MANAGER_POLICY_CACHE_KEY_SIZE, "%s%s", name->name,
+                 crypto_key_type_is_rsa(manager_policy_key_type(name)) ? RSA_SUFFIX : "");
+    return key;
+}
+
+int manager_policy_parse_cache_key(const char *key, char name[BASE_HOSTNAME_SIZE], int *rsa)
+{
+    size_t len = strcspn(key, "+");
+
+    *rsa = strcmp(key + len, RSA_SUFFIX) == 0;
+    if (key[len] != '\0' && !*rsa) {
+        return 0;
+    }
+    /* Also other spellings than the one we use are no keys of ours. */
+    return base_hostname_from_client(name, key, len) && strlen(name) == len
+        && memcmp(name, key, len) == 0;
 }
 
 /* How long before its end a certificate of this lifetime is renewed. */

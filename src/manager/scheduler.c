@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <apr_atomic.h>
-#include <apr_hash.h>
 #include <apr_strings.h>
 #include <apr_thread_cond.h>
 #include <apr_thread_mutex.h>
@@ -17,9 +16,12 @@
 
 #include "acme/account.h"
 #include "base/log.h"
+#include "manager/calendar.h"
 #include "manager/order.h"
+#include "manager/queue.h"
 
 #define LOOKS_PER_ROUND 200                         /* names judged before requests are taken again */
+#define WALK_PER_ROUND 50                           /* the same of the calendar, which nobody waits for */
 #define POLL_MAX apr_time_from_msec(250)            /* requests of an older generation wake nobody */
 #define POLL_MIN apr_time_from_msec(1)
 #define LOOK_AGAIN apr_time_from_sec(1)             /* one look at the cache per name, asked by clients */
@@ -28,64 +30,52 @@
 #define BUDGET_LOG_EVERY apr_time_from_sec(3600)
 #define CA_RETRY_AFTER_MAX apr_time_from_sec(24 * 3600)     /* a CA that says more is mistaken */
 #define CA_PAUSE_OPERATOR apr_time_from_sec(3600)   /* a human must act first */
-
-/** What is known of a name. */
-typedef enum {
-    ITEM_UNKNOWN,       /* the cache has to be looked at */
-    ITEM_SETTLED,       /* nothing to do before `next` */
-    ITEM_RUNNING        /* a worker has it */
-} item_state_t;
-
-/** Order of the queue, most urgent first. */
-typedef enum {
-    CLASS_LAST_TENTH,   /* the certificate in service is about to expire */
-    CLASS_WAITING,      /* a client came and there was none */
-    CLASS_RENEWAL,
-    CLASS_NEW,          /* configured, never obtained */
-    CLASS_NEW_ALIAS,
-    CLASS_NONE          /* not due */
-} item_class_t;
-
-typedef struct item_t {
-    const manager_policy_name_t *name;
-    item_state_t state;
-    int waiting;                    /* a client asked for it */
-    int saved;                      /* an order is under way: no budget is needed to go on */
-    apr_time_t next;                /* when something is to be done */
-    apr_time_t looked;              /* when the cache was last looked at */
-    apr_time_t not_before;
-    apr_time_t not_after;           /* 0: there is no certificate */
-    base_error_kind_t problem;      /* why `next` is what it is, NONE when all is well */
-} item_t;
+#define WORTH_WAITING apr_time_from_sec(10)         /* a client may still wait for an order that begins then */
+#define TIDY_EVERY apr_time_from_sec(24 * 3600)
+#define CROWDED_RETRY apr_time_from_sec(1)          /* no room in the queue: the client is told "not now" */
 
 typedef struct worker_t {
     manager_scheduler_t *scheduler;
     apr_thread_t *thread;
-    item_t *item;                   /* to do; NULL: idle. Guarded by the mutex */
-    int funded;                     /* an order was taken out of the budget for it */
-    int done;                       /* the item was worked on; guarded by the mutex */
+    manager_queue_item_t *item;     /* to do; guarded by the mutex */
+    const manager_ask_endpoint_t *canary;   /* or this; both NULL: idle */
+    manager_order_task_t task;
+    int done;                       /* it was worked on; guarded by the mutex */
     manager_order_result_t result;
+    manager_ask_answer_t answer;
+    base_error_t trouble;           /* of the answer */
 } worker_t;
 
 /** What holds the CA back from all names. */
 typedef struct pause_t {
     apr_time_t until;
+    int refusing;                   /* until then the CA wants to be left alone, or needs a human */
     int failures;                   /* in a row */
     apr_time_t budget_until;        /* no order is left before then */
     apr_time_t budget_logged;       /* when AC0131 was last written */
 } pause_t;
 
+/** A host file, and why it could not be read the last time. */
+typedef struct watched_t {
+    const manager_host_file_t *file;
+    apr_status_t reported;
+} watched_t;
+
 struct manager_scheduler_t {
     const manager_scheduler_config_t *config;
     base_stop_t *stop;
     manager_order_context_t context;
-    item_t *items;                  /* dispatcher only, but for the item of a running worker */
-    int nitems;
-    int unknown;                    /* items that have to be looked at */
-    int look_cursor;
-    apr_hash_t *by_name;            /* const char * -> item_t * */
+    manager_queue_t *queue;         /* dispatcher only, but for the name of a running worker's item */
+    manager_calendar_t *calendar;
+    int walking;                    /* the calendar has more to look at */
     int summarized;                 /* AC0001 is written */
     pause_t pause;
+    apr_array_header_t *endpoints;  /* of const manager_ask_endpoint_t * */
+    int canary_next;                /* index of the next one to try */
+    apr_time_t canary_at;           /* when all of them are tried again */
+    apr_array_header_t *files;      /* of watched_t */
+    apr_time_t files_at;
+    apr_time_t tidy_at;             /* when records of no more use are removed */
     apr_thread_mutex_t *mutex;      /* guards the hand-over to the workers */
     apr_thread_cond_t *cond;
     int leaving;                    /* guarded by the mutex: workers end */
@@ -97,6 +87,11 @@ struct manager_scheduler_t {
 
 /* --- Workers ---------------------------------------------------------------- */
 
+static int is_idle(const worker_t *worker)
+{
+    return worker->item == NULL && worker->canary == NULL;
+}
+
 static void *APR_THREAD_FUNC run_worker(apr_thread_t *thread, void *data)
 {
     worker_t *worker = data;
@@ -107,13 +102,16 @@ static void *APR_THREAD_FUNC run_worker(apr_thread_t *thread, void *data)
     apr_pool_create_unmanaged_ex(&pool, NULL, NULL);
     apr_thread_mutex_lock(scheduler->mutex);
     while (pool != NULL) {
-        while (!scheduler->leaving && (worker->item == NULL || worker->done))
+        while (!scheduler->leaving && (is_idle(worker) || worker->done))
             apr_thread_cond_wait(scheduler->cond, scheduler->mutex);
         if (scheduler->leaving)
             break;
         apr_thread_mutex_unlock(scheduler->mutex);
-        manager_order_run(&scheduler->context, worker->item->name, worker->funded, &worker->result,
-                          pool);
+        if (worker->item != NULL)
+            manager_order_run(&scheduler->context, &worker->task, &worker->result, pool);
+        else
+            worker->answer = manager_ask_canary(scheduler->context.ask, worker->canary, pool,
+                                                &worker->trouble);
         apr_pool_clear(pool);
         apr_thread_mutex_lock(scheduler->mutex);
         worker->done = 1;
@@ -133,17 +131,22 @@ static worker_t *find_idle_worker(manager_scheduler_t *scheduler)
     int i;
 
     for (i = 0; i < MANAGER_SCHEDULER_WORKERS; i++)
-        if (scheduler->worker[i].thread != NULL && scheduler->worker[i].item == NULL)
+        if (scheduler->worker[i].thread != NULL && is_idle(&scheduler->worker[i]))
             return &scheduler->worker[i];
     return NULL;
 }
 
-static void hand_over(manager_scheduler_t *scheduler, worker_t *worker, item_t *item, int funded)
+/* Give a worker something to do: an item, which is paid for or not, or an endpoint to try. */
+static void hand_over(manager_scheduler_t *scheduler, worker_t *worker, manager_queue_item_t *item,
+                      const manager_order_task_t *task, const manager_ask_endpoint_t *canary)
 {
-    item->state = ITEM_RUNNING;
+    if (item != NULL)
+        item->state = MANAGER_QUEUE_RUNNING;
     apr_thread_mutex_lock(scheduler->mutex);
+    if (task != NULL)
+        worker->task = *task;
     worker->item = item;
-    worker->funded = funded;
+    worker->canary = canary;
     worker->done = 0;
     apr_thread_cond_broadcast(scheduler->cond);
     apr_thread_mutex_unlock(scheduler->mutex);
@@ -158,6 +161,7 @@ static void resume_ca(manager_scheduler_t *scheduler)
                  scheduler->config->ca->name);
     scheduler->pause.failures = 0;
     scheduler->pause.until = 0;
+    scheduler->pause.refusing = 0;
 }
 
 /* The order budget is used up: only what needs none goes on. */
@@ -202,6 +206,7 @@ static void pause_ca(manager_scheduler_t *scheduler, const manager_order_result_
         pause->until = now + (CA_PAUSE_FIRST << shift < CA_PAUSE_MAX ? CA_PAUSE_FIRST << shift
                                                                     : CA_PAUSE_MAX);
     pause->failures++;
+    pause->refusing = problem->kind != BASE_ERROR_CA_DOWN;
     base_log(BASE_LOG_ERR, "AC0130", NULL, "CA %s: %s%s%s; certificates in the cache are served, "
              "next try %s (in %" APR_TIME_T_FMT " s)", scheduler->config->ca->name, problem->type,
              problem->type[0] ? ": " : "", problem->detail,
@@ -209,67 +214,93 @@ static void pause_ca(manager_scheduler_t *scheduler, const manager_order_result_
              apr_time_sec(pause->until - now));
 }
 
-/* --- Items ------------------------------------------------------------------ */
+/* --- Wishes and their answers ------------------------------------------------ */
 
-static void settle(item_t *item, const manager_order_result_t *result)
+static void answer(manager_scheduler_t *scheduler, manager_queue_item_t *item,
+                   shared_requests_answer_t what, apr_time_t until, apr_time_t now)
 {
-    item->state = ITEM_SETTLED;
-    item->next = result->next;
-    item->saved = result->saved;
-    item->problem = result->problem.kind;
-    if (result->not_after > 0) {
-        item->not_before = result->not_before;
-        item->not_after = result->not_after;
+    shared_requests_wish_t wish;
+    int i;
+
+    memset(&wish, 0, sizeof(wish));
+    apr_cpystrn(wish.name, item->name.name, sizeof(wish.name));
+    wish.kind = (apr_uint32_t)item->name.kind;
+    for (i = 0; i < item->vhost_count; i++) {
+        wish.vhost = item->vhosts[i];
+        shared_requests_answer(shared_segment_requests(scheduler->config->segment), &wish, what, until, now);
     }
-    if (item->problem == BASE_ERROR_NONE)
-        item->waiting = 0;
+    item->vhost_count = 0;
+    item->waiting = 0;
 }
 
-static void mark_unknown(manager_scheduler_t *scheduler, item_t *item)
+/* When something can be done about an item that is due: what holds the CA back holds it back too, but for
+ * a CA that is down, which may be back any moment. */
+static apr_time_t possible_at(const manager_scheduler_t *scheduler, const manager_queue_item_t *item)
 {
-    item->state = ITEM_UNKNOWN;
-    scheduler->unknown++;
+    const pause_t *pause = &scheduler->pause;
+    apr_time_t at = item->next;
+
+    if (pause->refusing && pause->until > at)
+        at = pause->until;
+    if (!item->saved && pause->budget_until > at)
+        at = pause->budget_until;
+    return at;
 }
 
-static item_class_t classify(const item_t *item, apr_time_t now)
+/* May whoever waits for it still be served? Another process may be about to end, the CA may come back. */
+static int is_worth_waiting(const manager_queue_item_t *item, apr_time_t at, apr_time_t now)
 {
-    if (item->state != ITEM_SETTLED || item->next > now)
-        return CLASS_NONE;
-    if (item->not_after > now && item->not_after - now < (item->not_after - item->not_before) / 10)
-        return CLASS_LAST_TENTH;
-    if (item->waiting)
-        return CLASS_WAITING;
-    if (item->not_after > 0)
-        return CLASS_RENEWAL;
-    return item->name->alias ? CLASS_NEW_ALIAS : CLASS_NEW;
+    if (item->problem == BASE_ERROR_REFUSED)
+        return 0;
+    return item->problem == BASE_ERROR_BUSY || item->problem == BASE_ERROR_CANCELLED
+        || item->problem == BASE_ERROR_CA_DOWN || at <= now + WORTH_WAITING;
 }
 
-/* The most urgent item that is due and can be paid for; *wake becomes the earliest moment when
- * another one is. */
-static item_t *choose(manager_scheduler_t *scheduler, apr_time_t now, apr_time_t *wake)
+/* Something was found out about an item: tell those who wait, and let a passing one go that has nothing
+ * to do before the calendar would find it again. */
+static void conclude(manager_scheduler_t *scheduler, manager_queue_item_t *item, apr_time_t now)
 {
-    item_t *best = NULL;
-    item_class_t best_class = CLASS_NONE;
-    int i, broke = scheduler->pause.budget_until > now;
+    apr_time_t at = possible_at(scheduler, item);
 
-    if (broke && scheduler->pause.budget_until < *wake)
-        *wake = scheduler->pause.budget_until;
-    for (i = 0; i < scheduler->nitems; i++) {
-        item_t *item = &scheduler->items[i];
-        item_class_t class = classify(item, now);
-
-        if (class < best_class && (!broke || item->saved)) {
-            best = item;
-            best_class = class;
-        }
-        else if (item->state == ITEM_SETTLED && item->next > now && item->next < *wake) {
-            *wake = item->next;
-        }
-    }
-    return best;
+    manager_calendar_note_lifetime(scheduler->calendar, item->not_after - item->not_before, now);
+    if (item->state != MANAGER_QUEUE_SETTLED || at <= now)
+        return;
+    if (item->problem == BASE_ERROR_NONE && item->next > now)
+        answer(scheduler, item, SHARED_REQUESTS_NONE, 0, now);
+    else if (!is_worth_waiting(item, at, now))
+        answer(scheduler, item, item->problem == BASE_ERROR_REFUSED ? SHARED_REQUESTS_REFUSED
+                                                                  : SHARED_REQUESTS_FAILED, at, now);
+    if (item->passing && !item->waiting
+        && (manager_calendar_will_find(scheduler->calendar, at, now)
+            || manager_queue_draws_on_demand(item, now)))
+        manager_queue_remove(scheduler->queue, item);
 }
 
 /* --- The dispatcher's round, in its order ------------------------------------ */
+
+static void report_canary(const worker_t *worker)
+{
+    if (worker->answer == MANAGER_ASK_YES)
+        base_log(BASE_LOG_CRIT, "AC0151", NULL, "AutocertHostPolicy ask %s says yes to a name that nobody "
+                 "can own: anybody can have certificates ordered here; make it say no to names that are not "
+                 "yours. It is tried again in an hour", worker->canary->url);
+    else if (worker->answer == MANAGER_ASK_TROUBLE && worker->trouble.kind != BASE_ERROR_CANCELLED)
+        base_log(BASE_LOG_WARNING, "AC0152", NULL, "AutocertHostPolicy ask %s gives no usable answer: %s; "
+                 "names that only it could allow are refused until it does", worker->canary->url,
+                 worker->trouble.detail);
+}
+
+/* What a worker has done: the order of an item. */
+static void take_result(manager_scheduler_t *scheduler, manager_queue_item_t *item,
+                        const manager_order_result_t *result, apr_time_t now)
+{
+    manager_queue_settle(item, result);
+    if (result->scope == MANAGER_ORDER_SCOPE_CA)
+        pause_ca(scheduler, result, now);
+    else if (result->answered)
+        resume_ca(scheduler);
+    conclude(scheduler, item, now);
+}
 
 static void collect_results(manager_scheduler_t *scheduler, apr_time_t now)
 {
@@ -280,119 +311,248 @@ static void collect_results(manager_scheduler_t *scheduler, apr_time_t now)
         ;
     for (i = 0; i < MANAGER_SCHEDULER_WORKERS; i++) {
         worker_t *worker = &scheduler->worker[i];
-        item_t *item = NULL;
+        manager_queue_item_t *item = NULL;
+        int done;
 
         apr_thread_mutex_lock(scheduler->mutex);
-        if (worker->item != NULL && worker->done) {
+        done = !is_idle(worker) && worker->done;
+        if (done) {
             item = worker->item;
+            if (item == NULL)
+                report_canary(worker);
             worker->item = NULL;
+            worker->canary = NULL;
             worker->done = 0;
         }
         apr_thread_mutex_unlock(scheduler->mutex);
-        if (item == NULL)
-            continue;
-        settle(item, &worker->result);
-        if (worker->result.scope == MANAGER_ORDER_SCOPE_CA)
-            pause_ca(scheduler, &worker->result, now);
-        else if (worker->result.answered)
-            resume_ca(scheduler);
+        if (item != NULL)
+            take_result(scheduler, item, &worker->result, now);
     }
 }
 
-static void take_requests(manager_scheduler_t *scheduler, apr_time_t now)
+/* The name, settings and kind that a wish means. @return zero when nobody has or allows it any more */
+static int understand(const manager_scheduler_t *scheduler, const shared_requests_wish_t *wish,
+                      manager_policy_name_t *name)
+{
+    const manager_policy_t *policy = scheduler->config->policy;
+    const manager_policy_vhost_t *vhost;
+
+    memset(name, 0, sizeof(*name));
+    if (wish->vhost == 0) {
+        const manager_policy_name_t *listed = manager_policy_find(policy, wish->name);
+
+        if (listed == NULL)
+            return 0;
+        *name = *listed;
+    }
+    else {
+        vhost = manager_policy_find_vhost(policy, wish->vhost);
+        if (vhost == NULL || manager_policy_judge(vhost, wish->name) == MANAGER_POLICY_NO)
+            return 0;
+        name->name = wish->name;
+        name->settings = vhost->settings;
+        name->vhost = vhost;
+    }
+    name->kind = (int)wish->kind;
+    return name->kind < name->settings->kinds;
+}
+
+static void take_wish(manager_scheduler_t *scheduler, const shared_requests_wish_t *wish, apr_time_t now)
 {
     shared_requests_t *requests = shared_segment_requests(scheduler->config->segment);
-    char name[BASE_HOSTNAME_SIZE], drain[64];
+    manager_policy_name_t name;
+    manager_queue_item_t *item;
+
+    if (!understand(scheduler, wish, &name)) {
+        shared_requests_answer(requests, wish, SHARED_REQUESTS_NONE, 0, now);
+        return;
+    }
+    item = manager_queue_find(scheduler->queue, &name);
+    if (item == NULL)
+        item = manager_queue_add(scheduler->queue, &name);
+    if (item == NULL) {
+        shared_requests_answer(requests, wish, SHARED_REQUESTS_FAILED, now + CROWDED_RETRY, now);
+        return;
+    }
+    manager_queue_wish(item, wish->vhost, wish->client);
+    if (item->state != MANAGER_QUEUE_SETTLED || item->next <= now)
+        return;
+    /* It was thought to be there and a client found nothing: look again, but not for each of many
+     * clients. A name that failed waits for its next try, whoever asks. */
+    if (item->problem == BASE_ERROR_NONE && now - item->looked > LOOK_AGAIN)
+        manager_queue_mark_unknown(scheduler->queue, item);
+    else
+        conclude(scheduler, item, now);
+}
+
+static void take_wishes(manager_scheduler_t *scheduler, apr_time_t now)
+{
+    shared_requests_t *requests = shared_segment_requests(scheduler->config->segment);
+    shared_requests_wish_t wish;
     unsigned int cursor = 0;
+    char drain[64];
 
     if (scheduler->config->wake_fd >= 0)
         while (read(scheduler->config->wake_fd, drain, sizeof(drain)) > 0)
             ;
-    while (shared_requests_take(requests, &cursor, name, now)) {
-        item_t *item = apr_hash_get(scheduler->by_name, name, APR_HASH_KEY_STRING);
-
-        if (item == NULL)
-            continue;
-        item->waiting = 1;
-        /* It was thought to be there and a client found nothing: look again. A name that failed
-         * waits for its next try, whoever asks. */
-        if (item->state == ITEM_SETTLED && item->problem == BASE_ERROR_NONE && item->next > now
-            && now - item->looked > LOOK_AGAIN)
-            mark_unknown(scheduler, item);
-    }
+    while (shared_requests_take(requests, &cursor, &wish, now))
+        take_wish(scheduler, &wish, now);
 }
 
 static void look_at_unknown(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t now)
 {
-    int looks = 0, seen;
+    manager_queue_item_t *item;
+    int looks = 0;
 
-    for (seen = 0; scheduler->unknown > 0 && looks < LOOKS_PER_ROUND && seen < scheduler->nitems; seen++) {
-        item_t *item = &scheduler->items[scheduler->look_cursor];
+    while (looks++ < LOOKS_PER_ROUND && (item = manager_queue_next_unknown(scheduler->queue)) != NULL) {
         manager_order_result_t result;
 
-        scheduler->look_cursor = (scheduler->look_cursor + 1) % scheduler->nitems;
-        if (item->state != ITEM_UNKNOWN)
-            continue;
-        manager_order_look(&scheduler->context, item->name, &result, pool);
+        manager_order_look(&scheduler->context, &item->name, &result, pool);
         apr_pool_clear(pool);
-        item->not_before = item->not_after = 0;
         item->looked = now;
-        settle(item, &result);
-        scheduler->unknown--;
-        looks++;
+        manager_queue_settle(item, &result);
+        if (item->waiting && result.not_after > now)
+            manager_order_publish(&scheduler->context, &item->name);
+        conclude(scheduler, item, now);
+    }
+}
+
+/* Files that changed are read again; new names of one with preload are obtained soon. */
+static void compare_files(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t now)
+{
+    int i;
+
+    if (now < scheduler->files_at)
+        return;
+    scheduler->files_at = now + MANAGER_SCHEDULER_FILES_EVERY;
+    for (i = 0; i < scheduler->files->nelts; i++) {
+        watched_t *watched = &APR_ARRAY_IDX(scheduler->files, i, watched_t);
+
+        if (manager_host_file_load(watched->file, &watched->reported, now, pool) == APR_SUCCESS)
+            manager_calendar_hurry(scheduler->calendar, now);
+        apr_pool_clear(pool);
     }
 }
 
 /* One line that tells an administrator where things stand, once all names were looked at. */
 static void summarize(manager_scheduler_t *scheduler, apr_time_t now)
 {
-    int i, valid = 0;
-    apr_time_t first = 0;
-    char date[16], expires[48] = "";
+    const manager_scheduler_config_t *config = scheduler->config;
+    int names, valid, demand = manager_policy_vhosts(config->policy)->nelts;
+    apr_time_t first;
+    char date[16], expires[48] = "", more[64] = "";
 
-    if (scheduler->summarized || scheduler->unknown > 0)
+    if (scheduler->summarized || manager_queue_has_unknown(scheduler->queue))
         return;
     scheduler->summarized = 1;
-    for (i = 0; i < scheduler->nitems; i++) {
-        const item_t *item = &scheduler->items[i];
-
-        if (item->not_after <= now)
-            continue;
-        valid++;
-        if (first == 0 || item->not_after < first)
-            first = item->not_after;
-    }
+    manager_queue_count(scheduler->queue, now, &names, &valid, &first);
     if (first > 0)
         apr_snprintf(expires, sizeof(expires), " (first expires %s)",
                      base_log_date(date, apr_time_sec(first)));
-    base_log(BASE_LOG_NOTICE, "AC0001", NULL, "%d name%s in %d vhost%s: %d valid%s, %d to obtain; "
-             "CA %s; cache %s", scheduler->nitems, scheduler->nitems == 1 ? "" : "s",
-             scheduler->config->vhosts, scheduler->config->vhosts == 1 ? "" : "s", valid, expires,
-             scheduler->nitems - valid, scheduler->config->ca->name, scheduler->config->cache_text);
+    if (demand > 0)
+        apr_snprintf(more, sizeof(more), "; on demand in %d vhost%s", demand, demand == 1 ? "" : "s");
+    base_log(BASE_LOG_NOTICE, "AC0001", NULL, "%d name%s in %d vhost%s: %d valid%s, %d to obtain%s; "
+             "CA %s; cache %s", names, names == 1 ? "" : "s", config->vhosts,
+             config->vhosts == 1 ? "" : "s", valid, expires, names - valid, more, config->ca->name,
+             config->cache_text);
 }
 
-/*
- * Pay for an item here, not in its worker: workers would race for the last order, and the most
- * urgent name might lose. @return non-zero when it can go to a worker
- */
-static int fund(manager_scheduler_t *scheduler, const item_t *item, int *funded, apr_pool_t *pool,
-                apr_time_t now)
+static void tidy(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t now)
+{
+    if (now < scheduler->tidy_at)
+        return;
+    scheduler->tidy_at = now + TIDY_EVERY;
+    manager_budget_tidy(scheduler->config->cache, scheduler->config->ca->id, &scheduler->config->rate, now,
+                        scheduler->stop, pool);
+    apr_pool_clear(pool);
+}
+
+/* What an order of an on-demand name would cost is used up, for all of them or for those of one owner. */
+static void hold_back(manager_scheduler_t *scheduler, manager_queue_item_t *item, apr_time_t until,
+                      apr_time_t now)
+{
+    static base_log_limit_t limit;
+    char others[BASE_LOG_OTHERS_SIZE], when[32];
+
+    item->next = until > now ? until : now + POLL_MAX;
+    item->problem = BASE_ERROR_WAIT;
+    if (base_log_limit(&limit, apr_time_sec(now), 1, others))
+        base_log(BASE_LOG_NOTICE, "AC0133", item->name.name, "not ordered: the share of the order budget for "
+                 "names on demand, or for those of its owner, is used up%s; a client that comes after %s may "
+                 "cause it", others, base_log_moment(when, apr_time_sec(item->next), apr_time_sec(now)));
+    conclude(scheduler, item, now);
+}
+
+typedef enum {
+    FUND_GO,            /* it can go to a worker */
+    FUND_NEXT,          /* this one cannot, another may */
+    FUND_STOP           /* the budget's lock is busy, or this process is asked to stop */
+} fund_t;
+
+/* Pay for an item here, not in its worker: workers would race for the last order, and the most
+ * urgent name might lose. */
+static fund_t fund(manager_scheduler_t *scheduler, manager_queue_item_t *item, manager_order_task_t *task,
+                apr_pool_t *pool, apr_time_t now)
 {
     const manager_scheduler_config_t *config = scheduler->config;
+    int everybody = 1;
     apr_time_t when = 0;
     apr_status_t rv;
 
-    *funded = 0;
+    memset(task, 0, sizeof(*task));
+    task->name = &item->name;
+    task->client = item->client;
+    task->demand = manager_queue_draws_on_demand(item, now);
     if (config->rate.orders == 0 || item->saved)
-        return 1;
-    rv = manager_budget_take(config->cache, config->ca->id, &config->rate, now, &when,
-                             scheduler->stop, pool);
+        return FUND_GO;
+    rv = task->demand ? manager_budget_take_demand(config->cache, config->ca->id, &config->rate,
+                                                   item->name.name, now, &when, &everybody,
+                                                   scheduler->stop, pool)
+                      : manager_budget_take(config->cache, config->ca->id, &config->rate, now, &when,
+                                            scheduler->stop, pool);
     apr_pool_clear(pool);
-    *funded = rv == APR_SUCCESS;
-    if (rv == APR_EAGAIN)
+    task->funded = rv == APR_SUCCESS;
+    if (rv == APR_EAGAIN && everybody)
         note_budget(scheduler, when, now);
+    else if (rv == APR_EAGAIN)
+        hold_back(scheduler, item, when, now);
+    if (rv == APR_EAGAIN)
+        return FUND_NEXT;
     /* A cache that fails is for the worker to find out, and to report with the name. */
-    return rv != APR_EAGAIN && rv != APR_EBUSY && rv != APR_EINTR;
+    return rv == APR_EBUSY || rv == APR_EINTR ? FUND_STOP : FUND_GO;
+}
+
+/* Ask each endpoint about a name that nobody can own: at the start, and hourly. */
+static void try_canaries(manager_scheduler_t *scheduler, apr_time_t now)
+{
+    worker_t *worker;
+
+    if (scheduler->canary_next >= scheduler->endpoints->nelts && now >= scheduler->canary_at) {
+        scheduler->canary_next = 0;
+        scheduler->canary_at = now + MANAGER_SCHEDULER_CANARY_EVERY;
+    }
+    while (scheduler->canary_next < scheduler->endpoints->nelts
+           && (worker = find_idle_worker(scheduler)) != NULL) {
+        hand_over(scheduler, worker, NULL, NULL,
+                  APR_ARRAY_IDX(scheduler->endpoints, scheduler->canary_next,
+                                const manager_ask_endpoint_t *));
+        scheduler->canary_next++;
+    }
+}
+
+/* Workers with an order, and those of them that draw on the share of on-demand names. */
+static int count_running(const manager_scheduler_t *scheduler, int *demand)
+{
+    int running = 0, i;
+
+    *demand = 0;
+    for (i = 0; i < MANAGER_SCHEDULER_WORKERS; i++) {
+        const worker_t *worker = &scheduler->worker[i];
+
+        running += worker->item != NULL;
+        *demand += worker->item != NULL && worker->task.demand;
+    }
+    return running;
 }
 
 /* Hand out what is due. After a failure of the CA one order goes first, as a probe. */
@@ -400,28 +560,32 @@ static void dispatch(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_
                      apr_time_t *wake)
 {
     worker_t *worker;
-    int running = 0, i, funded;
+    int running, demand;
+    fund_t funding = FUND_GO;
 
     if (scheduler->pause.until > now) {
         *wake = scheduler->pause.until;
         return;
     }
-    for (i = 0; i < MANAGER_SCHEDULER_WORKERS; i++)
-        running += scheduler->worker[i].item != NULL;
-    while ((worker = find_idle_worker(scheduler)) != NULL) {
-        item_t *item;
+    running = count_running(scheduler, &demand);
+    while (funding != FUND_STOP && (worker = find_idle_worker(scheduler)) != NULL) {
+        int broke = scheduler->pause.budget_until > now;
+        manager_queue_item_t *item;
+        manager_order_task_t task;
 
         if (scheduler->pause.failures > 0 && running > 0)
             return;
-        item = choose(scheduler, now, wake);
+        if (broke && scheduler->pause.budget_until < *wake)
+            *wake = scheduler->pause.budget_until;
+        item = manager_queue_choose(scheduler->queue, now, broke,
+                                    demand >= MANAGER_SCHEDULER_DEMAND_WORKERS, wake);
         if (item == NULL)
             return;
-        if (fund(scheduler, item, &funded, pool, now)) {
-            hand_over(scheduler, worker, item, funded);
+        funding = fund(scheduler, item, &task, pool, now);
+        if (funding == FUND_GO) {
+            hand_over(scheduler, worker, item, &task, NULL);
             running++;
-        }
-        else if (scheduler->pause.budget_until <= now) {
-            return;     /* the budget's lock is busy, or this process is asked to stop */
+            demand += task.demand;
         }
     }
 }
@@ -433,7 +597,7 @@ static void wait_for_something(manager_scheduler_t *scheduler, apr_time_t wake)
     nfds_t n = 2;
 
     timeout = timeout < POLL_MIN ? POLL_MIN : timeout > POLL_MAX ? POLL_MAX : timeout;
-    if (scheduler->unknown > 0)
+    if (manager_queue_has_unknown(scheduler->queue) || scheduler->walking)
         timeout = 0;
     memset(fds, 0, sizeof(fds));
     fds[0].fd = base_stop_fd(scheduler->stop);
@@ -452,14 +616,20 @@ static void *APR_THREAD_FUNC run_dispatcher(apr_thread_t *thread, void *data)
 
     (void)thread;
     apr_pool_create_unmanaged_ex(&pool, NULL, NULL);
+    shared_requests_rewind(shared_segment_requests(scheduler->config->segment));
     while (pool != NULL && !base_stop_is_raised(scheduler->stop)) {
         apr_time_t now = scheduler->config->now(), wake = now + POLL_MAX;
 
         collect_results(scheduler, now);
-        take_requests(scheduler, now);
+        take_wishes(scheduler, now);
         look_at_unknown(scheduler, pool, now);
         summarize(scheduler, now);
         dispatch(scheduler, pool, now, &wake);
+        try_canaries(scheduler, now);
+        compare_files(scheduler, pool, now);
+        tidy(scheduler, pool, now);
+        scheduler->walking = manager_calendar_walk(scheduler->calendar, scheduler->queue, WALK_PER_ROUND,
+                                                   now);
         wait_for_something(scheduler, wake);
     }
     apr_thread_mutex_lock(scheduler->mutex);
@@ -474,20 +644,49 @@ static void *APR_THREAD_FUNC run_dispatcher(apr_thread_t *thread, void *data)
 
 /* --- Start and end ------------------------------------------------------------ */
 
-static void make_items(manager_scheduler_t *scheduler, apr_pool_t *pool)
+/* Each endpoint and file once, however many vhosts share it. */
+static int has_endpoint(const apr_array_header_t *endpoints, const manager_ask_endpoint_t *endpoint)
 {
-    const apr_array_header_t *names = manager_policy_names(scheduler->config->policy);
     int i;
 
-    scheduler->items = apr_pcalloc(pool, sizeof(item_t) * (names->nelts > 0 ? names->nelts : 1));
-    scheduler->by_name = apr_hash_make(pool);
-    scheduler->nitems = names->nelts;
-    for (i = 0; i < names->nelts; i++) {
-        item_t *item = &scheduler->items[i];
+    for (i = 0; i < endpoints->nelts; i++)
+        if (APR_ARRAY_IDX(endpoints, i, const manager_ask_endpoint_t *) == endpoint)
+            return 1;
+    return 0;
+}
 
-        item->name = APR_ARRAY_IDX(names, i, const manager_policy_name_t *);
-        apr_hash_set(scheduler->by_name, item->name->name, APR_HASH_KEY_STRING, item);
-        mark_unknown(scheduler, item);
+static int is_watched(const apr_array_header_t *files, const manager_host_file_t *file)
+{
+    int i;
+
+    for (i = 0; i < files->nelts; i++)
+        if (APR_ARRAY_IDX(files, i, watched_t).file->names == file->names)
+            return 1;
+    return 0;
+}
+
+static void list_rules(manager_scheduler_t *scheduler, apr_pool_t *pool)
+{
+    const apr_array_header_t *vhosts = manager_policy_vhosts(scheduler->config->policy);
+    int v, r;
+
+    scheduler->endpoints = apr_array_make(pool, 2, sizeof(const manager_ask_endpoint_t *));
+    scheduler->files = apr_array_make(pool, 2, sizeof(watched_t));
+    for (v = 0; v < vhosts->nelts; v++) {
+        const apr_array_header_t *rules = APR_ARRAY_IDX(vhosts, v, const manager_policy_vhost_t *)->rules;
+
+        for (r = 0; r < rules->nelts; r++) {
+            const manager_policy_rule_t *rule = &APR_ARRAY_IDX(rules, r, manager_policy_rule_t);
+
+            if (rule->ask != NULL && !has_endpoint(scheduler->endpoints, rule->ask))
+                APR_ARRAY_PUSH(scheduler->endpoints, const manager_ask_endpoint_t *) = rule->ask;
+            if (rule->file != NULL && rule->file->names != NULL && !is_watched(scheduler->files, rule->file)) {
+                watched_t *watched = apr_array_push(scheduler->files);
+
+                watched->file = rule->file;
+                watched->reported = APR_SUCCESS;
+            }
+        }
     }
 }
 
@@ -541,9 +740,13 @@ apr_status_t manager_scheduler_start(manager_scheduler_t **out,
     *out = NULL;
     scheduler->config = config;
     scheduler->stop = stop;
+    list_rules(scheduler, pool);
+    scheduler->canary_next = scheduler->endpoints->nelts;
     if ((rv = acme_http_init()) != APR_SUCCESS
         || (rv = acme_client_create(&client, config->ca, stop, config->now, pool)) != APR_SUCCESS
         || (rv = acme_account_create(&scheduler->context.account, client, config->cache, pool))
+               != APR_SUCCESS
+        || (rv = manager_ask_create(&scheduler->context.ask, scheduler->endpoints, stop, config->now, pool))
                != APR_SUCCESS
         || (rv = apr_thread_mutex_create(&scheduler->mutex, APR_THREAD_MUTEX_DEFAULT, pool))
                != APR_SUCCESS
@@ -557,7 +760,9 @@ apr_status_t manager_scheduler_start(manager_scheduler_t **out,
     scheduler->context.rate = config->rate;
     scheduler->context.test = config->test;
     scheduler->context.now = config->now;
-    make_items(scheduler, pool);
+    scheduler->context.present = config->present;
+    scheduler->queue = manager_queue_create(config->policy, pool);
+    scheduler->calendar = manager_calendar_create(config->policy, &scheduler->context, config->visits, pool);
     rv = start_threads(scheduler, pool);
     /* Given out also when only some threads could be started: they have to be joined. */
     *out = scheduler;

@@ -1,8 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 /**
  * @file manager/scheduler.h
- * What the elected child does: one dispatcher thread decides which name is due, a pool of
- * worker threads runs one blocking order each.
+ * What the elected child does: one dispatcher thread takes what handshakes wish for and what the calendar
+ * finds due, decides what comes next, and answers the wishes; a pool of worker threads runs one blocking
+ * order (or question to an endpoint) each.
  */
 #ifndef MANAGER_SCHEDULER_H
 #define MANAGER_SCHEDULER_H
@@ -16,7 +17,11 @@
 #include "manager/policy.h"
 #include "shared/segment.h"
 
-#define MANAGER_SCHEDULER_WORKERS 12    /* orders side by side */
+#define MANAGER_SCHEDULER_WORKERS 16    /* orders side by side */
+#define MANAGER_SCHEDULER_DEMAND_WORKERS 12     /* of them, for names that clients came for: renewals
+                                           always find a worker */
+#define MANAGER_SCHEDULER_CANARY_EVERY apr_time_from_sec(3600)
+#define MANAGER_SCHEDULER_FILES_EVERY apr_time_from_sec(2)  /* host files are compared so often */
 
 typedef struct manager_scheduler_t manager_scheduler_t;
 
@@ -29,6 +34,8 @@ typedef struct manager_scheduler_config_t {
     int test;                           /* the CA is a test CA */
     cache_t *cache;
     shared_segment_t *segment;
+    shared_names_t *present;            /* set of the certificates in the cache */
+    shared_names_t *visits;             /* set of those that clients came for */
     int wake_fd;                        /* readable when a request was added; drained here; -1: none */
     apr_time_t (*now)(void);            /* the clock */
 } manager_scheduler_config_t;

@@ -39,7 +39,6 @@
 #define DER_FACTOR 6u               /* a parsed object takes about this many times its DER */
 #define KEY_FACTOR 30u              /* a parsed key, in multiples of EVP_PKEY_size() */
 #define STATUS_TEXT_SIZE 128u
-#define OTHERS_TEXT_SIZE 64u
 
 /* One certificate. The table's slot has one reference, each handshake has one. */
 typedef struct held_t {
@@ -47,6 +46,7 @@ typedef struct held_t {
     crypto_bundle_t *bundle;        /* the same as the entry's, to free it */
     apr_size_t bytes;               /* estimated */
     atomic_int orphaned;            /* the cache has no good file of it any more */
+    atomic_uint visited;            /* second of the last visit that was noted */
     atomic_uint refs;
 } held_t;
 
@@ -97,8 +97,7 @@ struct serve_certs_t {
     shard_t *shards;
     unsigned int shard_count;       /* a power of two */
     unsigned int bucket_count;      /* of each shard, a power of two */
-    atomic_uint reported;           /* second of the last AC0310 */
-    atomic_uint held_back;          /* not logged since */
+    base_log_limit_t reports;       /* AC0310 */
     apr_thread_mutex_t *shared_mutex;
     shared_cert_t shared[SERVE_CERTS_SHARED_MAX];
     apr_uint64_t shared_clock;
@@ -258,6 +257,7 @@ static held_t *make_held(serve_certs_t *certs, crypto_bundle_t *bundle, int test
     held->entry.bundle = bundle;
     held->entry.test = test;
     atomic_init(&held->orphaned, 0);
+    atomic_init(&held->visited, 0);
     atomic_init(&held->refs, 1);
     return held;
 }
@@ -372,7 +372,7 @@ static slot_t *make_slot(const query_t *query)
 static void make_query(query_t *query, const manager_policy_name_t *name, apr_time_t now)
 {
     query->name = name;
-    query->rsa = crypto_key_type_is_rsa(name->settings->key_type);
+    query->rsa = crypto_key_type_is_rsa(manager_policy_key_type(name));
     query->hash = base_hostname_hash(name->name);
     query->version = 0;
     query->now = now;
@@ -482,7 +482,7 @@ static trouble_t judge_bundle(const crypto_bundle_t *bundle, const query_t *quer
     return TROUBLE_UNTIMELY;
 }
 
-static trouble_t parse(serve_certs_t *certs, const query_t *query, const char *data,
+static trouble_t parse(serve_certs_t *certs, const query_t *query, const char *key, const char *data,
                        apr_size_t len, loaded_t *loaded, apr_pool_t *pool)
 {
     crypto_bundle_t *bundle = NULL;
@@ -494,7 +494,7 @@ static trouble_t parse(serve_certs_t *certs, const query_t *query, const char *d
     }
     trouble = judge_bundle(bundle, query, &loaded->err);
     if (trouble != TROUBLE_BAD) {
-        manager_ledger_load(&ledger, certs->cache, query->name->name, pool);
+        manager_ledger_load(&ledger, certs->cache, key, pool);
         loaded->held = make_held(certs, bundle, ledger.test);
         if (loaded->held == NULL) {
             base_error_set(&loaded->err, BASE_ERROR_LOCAL, APR_ENOMEM, "no memory");
@@ -516,7 +516,7 @@ static void load(serve_certs_t *certs, const query_t *query, const char *key, lo
 
     status = cache_get(certs->cache, AUTOCERT_CACHE_SHARED, key, &data, &len, pool);
     if (status == APR_SUCCESS) {
-        loaded->trouble = parse(certs, query, data, len, loaded, pool);
+        loaded->trouble = parse(certs, query, key, data, len, loaded, pool);
         OPENSSL_cleanse(data, len);
         ERR_clear_error();
     } else if (status == APR_NOTFOUND) {
@@ -611,20 +611,12 @@ static held_t *store(serve_certs_t *certs, const query_t *query, const known_t *
 static void report(serve_certs_t *certs, const query_t *query, const char *key,
                    const loaded_t *loaded, int kept)
 {
-    unsigned int second = (unsigned int)apr_time_sec(query->now);
-    unsigned int last = atomic_load(&certs->reported), more;
-    char others[OTHERS_TEXT_SIZE] = "";
+    char others[BASE_LOG_OTHERS_SIZE];
     const char *next = "it is obtained again";
 
-    /* Unsigned: a clock that was set back does not silence it. */
-    if (second - last < (unsigned int)apr_time_sec(SERVE_CERTS_REPORT_EVERY)
-        || !atomic_compare_exchange_strong(&certs->reported, &last, second)) {
-        atomic_fetch_add(&certs->held_back, 1);
+    if (!base_log_limit(&certs->reports, apr_time_sec(query->now),
+                        (unsigned int)apr_time_sec(SERVE_CERTS_REPORT_EVERY), others)) {
         return;
-    }
-    more = atomic_exchange(&certs->held_back, 0);
-    if (more != 0) {
-        apr_snprintf(others, sizeof(others), " (and %u more reports like this)", more);
     }
     if (kept) {
         next = "the certificate in memory stays in service";
@@ -641,7 +633,7 @@ static held_t *refresh(serve_certs_t *certs, const query_t *query, known_t *know
     apr_pool_t *pool = NULL;
     held_t *result = NULL;
     loaded_t loaded;
-    const char *key;
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
     int fresh;
 
     memset(&loaded, 0, sizeof(loaded));
@@ -650,7 +642,7 @@ static held_t *refresh(serve_certs_t *certs, const query_t *query, known_t *know
         finish_unchanged(certs, query, known, 0);
         return only_usable(known->held, query->now);
     }
-    key = manager_policy_cache_key(query->name, pool);
+    manager_policy_cache_key(query->name, key);
     /* Before it is read: what is replaced in between is noticed the next time. */
     loaded.file.status = cache_stat(certs->cache, AUTOCERT_CACHE_SHARED, key, &loaded.file.st,
                                     pool);
@@ -713,6 +705,17 @@ int serve_certs_is_orphaned(const serve_certs_entry_t *entry)
     return atomic_load(&((const held_t *)entry)->orphaned);
 }
 
+int serve_certs_note_visit(const serve_certs_entry_t *entry, apr_time_t now, apr_interval_time_t every)
+{
+    held_t *held = (held_t *)entry;
+    unsigned int second = (unsigned int)apr_time_sec(now);
+    unsigned int last = atomic_load_explicit(&held->visited, memory_order_relaxed);
+
+    /* Unsigned: a clock that was set back counts as a visit. */
+    return (last == 0 || second - last >= (unsigned int)apr_time_sec(every))
+        && atomic_compare_exchange_strong(&held->visited, &last, second ? second : 1);
+}
+
 void serve_certs_release(serve_certs_t *certs, const serve_certs_entry_t *entry)
 {
     (void)certs;
@@ -769,8 +772,6 @@ apr_status_t serve_certs_create(serve_certs_t **certs, cache_t *cache,
     made->versions = versions;
     made->bound = bytes;
     atomic_init(&made->bytes, 0);
-    atomic_init(&made->reported, 0);
-    atomic_init(&made->held_back, 0);
     made->shard_count = 1;
     while (made->shard_count < SHARDS_MAX && (int)made->shard_count < threads) {
         made->shard_count *= 2;

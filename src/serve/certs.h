@@ -52,7 +52,7 @@ apr_status_t serve_certs_create(serve_certs_t **certs, cache_t *cache,
  * SERVE_CERTS_RECHECK. What replaces a certificate that is still valid must be able to serve:
  * a file that is broken, expired or gone is logged (AC0310) and changes nothing. Any thread;
  * holds no lock while it reads.
- * @param name must be one of the policy
+ * @param name one that the policy lists or allows; only read during the call
  */
 const serve_certs_entry_t *serve_certs_acquire(serve_certs_t *certs,
                                                const manager_policy_name_t *name, apr_time_t now);
@@ -65,6 +65,11 @@ const serve_certs_entry_t *serve_certs_peek(serve_certs_t *certs,
  * it any more (removed, damaged): it should be obtained again before it is needed. One
  * atomic read. */
 int serve_certs_is_orphaned(const serve_certs_entry_t *entry);
+
+/** Note that a client came for it. Any thread; one or two atomic operations.
+ * @return non-zero the first time, and when the last visit that was noted is at least `every` (whole seconds)
+ *         ago: then it is worth telling others */
+int serve_certs_note_visit(const serve_certs_entry_t *entry, apr_time_t now, apr_interval_time_t every);
 
 /** Give it back; NULL is fine. */
 void serve_certs_release(serve_certs_t *certs, const serve_certs_entry_t *entry);

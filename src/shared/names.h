@@ -8,7 +8,7 @@
  *
  * Two banks: readers use one while the other is filled anew. Readers and add() are lock-free, never
  * block, any thread of any process. begin(), put(), commit() and abandon() are for one writer at a
- * time, whom begin() chooses; a writer that was killed is replaced after SHARED_NAMES_STALE.
+ * time, to whom begin() gives a token; a writer that was killed is replaced after SHARED_NAMES_STALE.
  */
 #ifndef SHARED_NAMES_H
 #define SHARED_NAMES_H
@@ -54,19 +54,20 @@ int shared_names_find_recent(shared_names_t *names, const char *name);
 void shared_names_add(shared_names_t *names, const char *name);
 
 /** Become the writer and empty the other bank.
- * @return 0 when somebody else is writing */
-int shared_names_begin(shared_names_t *names, apr_time_t now);
+ * @return the token for what follows; 0 when somebody else is writing */
+apr_uint32_t shared_names_begin(shared_names_t *names, apr_time_t now);
 
 /** The writer: put a name into the bank that is being filled.
- * @return 0 when there is no room (the set answers UNKNOWN for names it does not have then) */
-int shared_names_put(shared_names_t *names, const char *name);
+ * @return 0 when there is no room (the set answers UNKNOWN for names it does not have then), or when somebody
+ *         else is the writer by now */
+int shared_names_put(shared_names_t *names, apr_uint32_t token, const char *name);
 
 /** The writer: use the filled bank from now on. @param stamp any number that tells what it was
  * filled from, for stamp() */
-void shared_names_commit(shared_names_t *names, apr_uint32_t stamp);
+void shared_names_commit(shared_names_t *names, apr_uint32_t token, apr_uint32_t stamp);
 
 /** The writer: leave the bank in use as it is. */
-void shared_names_abandon(shared_names_t *names);
+void shared_names_abandon(shared_names_t *names, apr_uint32_t token);
 
 /** The stamp of the bank in use; 0 when none was ever committed. */
 apr_uint32_t shared_names_stamp(shared_names_t *names);

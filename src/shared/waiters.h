@@ -1,38 +1,43 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 /**
  * @file shared/waiters.h
- * How many handshakes wait for a certificate, over all children. One counter for each child, so that
- * what a killed child counted can be forgotten. Any thread of any process; lock-free, never blocks.
+ * How many handshakes may wait for a certificate at once, over all children: places that are taken for a
+ * time and become free by themselves, so that a child that is killed keeps none for long. Any thread of any
+ * process; lock-free, never blocks.
  */
 #ifndef SHARED_WAITERS_H
 #define SHARED_WAITERS_H
 
 #include <apr_atomic.h>
+#include <apr_time.h>
 
-#define SHARED_WAITERS_CHILDREN 4096    /* a child that finds no place does not wait */
-
-typedef struct shared_waiters_child_t {
-    volatile apr_uint32_t pid;          /* 0: free */
-    volatile apr_uint32_t waiting;
-} shared_waiters_child_t;
+#define SHARED_WAITERS_PLACES 4096      /* more never wait */
+#define SHARED_WAITERS_WAIT_MAX apr_time_from_sec(300)  /* longest time for which a place is taken */
 
 typedef struct shared_waiters_t {
-    shared_waiters_child_t child[SHARED_WAITERS_CHILDREN];
+    volatile apr_uint32_t until[SHARED_WAITERS_PLACES];     /* second when the place is free again, cut to
+                                                               32 bits; 0: now */
 } shared_waiters_t;
 
-/** Take a place for one handshake of this child.
- * @param pid of the calling process
- * @param most how many may wait at once over all children
- * @param most_here how many of them in this child
- * @return non-zero when it may wait (then leave() must follow). Never more than `most` at once; at
- *         the limit two that come together may both be refused */
-int shared_waiters_enter(shared_waiters_t *waiters, apr_uint32_t pid, apr_uint32_t most,
-                         apr_uint32_t most_here);
+/** A place that was taken. */
+typedef struct shared_waiters_place_t {
+    apr_uint32_t index;
+    apr_uint32_t until;
+} shared_waiters_place_t;
 
-/** Give the place back. */
-void shared_waiters_leave(shared_waiters_t *waiters, apr_uint32_t pid);
+/**
+ * Take a place.
+ * @param most how many may be taken at once
+ * @param wait for so long, at most SHARED_WAITERS_WAIT_MAX; then it is free again, whatever happens
+ * @return non-zero when there was one (then leave() follows)
+ */
+int shared_waiters_enter(shared_waiters_t *waiters, shared_waiters_place_t *place, apr_uint32_t most,
+                         apr_interval_time_t wait, apr_time_t now);
 
-/** How many wait now; what children that are gone (kill(pid, 0)) have left is cleared away first. */
-apr_uint32_t shared_waiters_count(shared_waiters_t *waiters);
+/** Give it back. */
+void shared_waiters_leave(shared_waiters_t *waiters, const shared_waiters_place_t *place);
+
+/** How many are taken. */
+apr_uint32_t shared_waiters_count(shared_waiters_t *waiters, apr_time_t now);
 
 #endif

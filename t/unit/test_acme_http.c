@@ -106,7 +106,7 @@ static void answer(server_request_t *r, void *baton)
 static int set_up(void **state)
 {
     fixture_t *f = calloc(1, sizeof(*f));
-    acme_http_config_t config = { "test/1", NULL, NULL };
+    acme_http_config_t config = { .user_agent = "test/1" };
 
     apr_pool_create(&f->pool, root);
     f->server = server_start(answer, NULL);
@@ -408,7 +408,7 @@ static void test_dead_connection(void **state)
 static void test_trust(void **state)
 {
     fixture_t *f = *state;
-    acme_http_config_t config = { "test/1", NULL, NULL };
+    acme_http_config_t config = { .user_agent = "test/1" };
 
     assert_int_equal(acme_http_create(&f->http, &config, NULL, f->pool), APR_SUCCESS);
     assert_int_not_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
@@ -422,7 +422,8 @@ static void test_trust(void **state)
 static void test_proxy(void **state)
 {
     fixture_t *f = *state;
-    acme_http_config_t config = { "test/1", f->server->cafile, "http://127.0.0.1:1" };
+    acme_http_config_t config = { .user_agent = "test/1", .cafile = f->server->cafile,
+                                  .proxy = "http://127.0.0.1:1" };
 
     setenv("https_proxy", "http://127.0.0.1:1", 1);
     assert_int_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);

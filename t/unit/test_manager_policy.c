@@ -10,6 +10,7 @@
 #include <apr_strings.h>
 #include <cmocka.h>
 
+#include "acme/http.h"
 #include "challenge/challenge.h"
 #include "crypto/csr.h"
 #include "manager/policy.h"
@@ -38,10 +39,11 @@ static int tear_down(void **state)
 
 static void test_names(void **state)
 {
-    manager_policy_settings_t one = { .key_type = CRYPTO_KEY_P256 };
-    manager_policy_settings_t two = { .key_type = CRYPTO_KEY_RSA2048 };
+    manager_policy_settings_t one = { .key_types = { CRYPTO_KEY_P256 }, .kinds = 1 };
+    manager_policy_settings_t two = { .key_types = { CRYPTO_KEY_RSA2048 }, .kinds = 1 };
     manager_policy_t *policy = manager_policy_create(pool);
     const apr_array_header_t *names;
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
 
     (void)state;
     assert_null(manager_policy_find(policy, "a.example"));
@@ -60,9 +62,9 @@ static void test_names(void **state)
     assert_int_equal(names->nelts, 2);
     assert_string_equal(APR_ARRAY_IDX(names, 0, manager_policy_name_t *)->name, "b.example");
     assert_string_equal(APR_ARRAY_IDX(names, 1, manager_policy_name_t *)->name, "a.example");
-    assert_string_equal(manager_policy_cache_key(manager_policy_find(policy, "a.example"), pool),
+    assert_string_equal(manager_policy_cache_key(manager_policy_find(policy, "a.example"), key),
                         "a.example+rsa");
-    assert_string_equal(manager_policy_cache_key(manager_policy_find(policy, "b.example"), pool),
+    assert_string_equal(manager_policy_cache_key(manager_policy_find(policy, "b.example"), key),
                         "b.example");
 }
 
@@ -91,7 +93,8 @@ static apr_array_header_t *extensions(const char *oid, int critical, const char 
 
 static void test_settings_equal(void **state)
 {
-    manager_policy_settings_t a = { challenges("http-01", NULL), CRYPTO_KEY_P256, NULL, { 0, 0 } };
+    manager_policy_settings_t a = { .challenges = challenges("http-01", NULL),
+                                    .key_types = { CRYPTO_KEY_P256 }, .kinds = 1 };
     manager_policy_settings_t b = a;
 
     (void)state;
@@ -100,9 +103,17 @@ static void test_settings_equal(void **state)
     b.extensions = apr_array_make(pool, 1, sizeof(crypto_csr_extension_t));
     b.renewal.percent = -1;
     assert_true(manager_policy_settings_equal(&a, &b));
-    b.key_type = CRYPTO_KEY_P384;
+    b.key_types[0] = CRYPTO_KEY_P384;
     assert_false(manager_policy_settings_equal(&a, &b));
-    b.key_type = a.key_type;
+    b.key_types[0] = a.key_types[0];
+    b.key_types[1] = CRYPTO_KEY_RSA2048;    /* of no effect */
+    assert_true(manager_policy_settings_equal(&a, &b));
+    b.kinds = 2;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b.kinds = 1;
+    b.retire = DAY;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b.retire = 0;
     b.challenges = challenges("http-01", "tls-alpn-01");
     assert_false(manager_policy_settings_equal(&a, &b));
     a.challenges = challenges("tls-alpn-01", "http-01");
@@ -134,7 +145,7 @@ static apr_interval_time_t renew_after(const char *name, manager_policy_renewal_
                                        apr_interval_time_t lifetime)
 {
     manager_policy_settings_t settings = { .renewal = renewal };
-    manager_policy_name_t entry = { name, &settings, 0 };
+    manager_policy_name_t entry = { .name = name, .settings = &settings };
 
     return manager_policy_renew_at(&entry, START, START + lifetime) - START;
 }
@@ -239,7 +250,7 @@ static void test_renew_at_spreads_names(void **state)
 static void test_renew_at_odd_times(void **state)
 {
     manager_policy_settings_t settings = { .renewal = { 0, 99 } };
-    manager_policy_name_t entry = { "a.example", &settings, 0 };
+    manager_policy_name_t entry = { .name = "a.example", .settings = &settings };
     const apr_time_t far = apr_time_from_sec(253402300799LL);    /* the end of the year 9999 */
     apr_time_t at;
 
@@ -248,6 +259,176 @@ static void test_renew_at_odd_times(void **state)
     assert_int_equal(manager_policy_renew_at(&entry, START, START - DAY), START);
     at = manager_policy_renew_at(&entry, START, far);
     assert_true(at > START && at < far);
+}
+
+/* --- names that no line lists --- */
+
+static manager_policy_verdict_t judge_suffix(void *baton, const char *name)
+{
+    size_t len = strlen(name), suffix = strlen(baton);
+
+    return len > suffix && strcmp(name + len - suffix, baton) == 0 ? MANAGER_POLICY_YES : MANAGER_POLICY_NO;
+}
+
+static manager_policy_verdict_t judge_never(void *baton, const char *name)
+{
+    (void)baton;
+    (void)name;
+    return MANAGER_POLICY_NEVER;
+}
+
+static const manager_ask_endpoint_t endpoint = { .url = "http://127.0.0.1:1/ask", .timeout = 1000000 };
+
+/* A vhost with rules: "ask", "never", or a suffix. */
+static manager_policy_vhost_t *make_vhost(apr_uint32_t id, const manager_policy_settings_t *settings,
+                                          const char *const words[])
+{
+    manager_policy_vhost_t *vhost = apr_pcalloc(pool, sizeof(*vhost));
+    apr_array_header_t *rules = apr_array_make(pool, 2, sizeof(manager_policy_rule_t));
+
+    for (int i = 0; words[i]; i++) {
+        manager_policy_rule_t *rule = apr_array_push(rules);
+
+        memset(rule, 0, sizeof(*rule));
+        if (strcmp(words[i], "ask") == 0) {
+            rule->ask = &endpoint;
+            continue;
+        }
+        rule->judge = strcmp(words[i], "never") == 0 ? judge_never : judge_suffix;
+        rule->baton = apr_pstrdup(pool, words[i]);
+    }
+    vhost->id = id;
+    vhost->settings = settings;
+    vhost->rules = rules;
+    return vhost;
+}
+
+static const manager_policy_settings_t both_kinds = { .key_types = { CRYPTO_KEY_P256, CRYPTO_KEY_RSA2048 },
+                                                      .kinds = 2 };
+static const manager_policy_settings_t only_rsa = { .key_types = { CRYPTO_KEY_RSA2048 }, .kinds = 1 };
+
+static void test_judge(void **state)
+{
+    manager_policy_vhost_t *vhost = make_vhost(1, &both_kinds, (const char *const[]){ ".one.example",
+                                               ".two.example", NULL });
+
+    (void)state;
+    assert_int_equal(manager_policy_judge(vhost, "a.one.example"), MANAGER_POLICY_YES);
+    assert_int_equal(manager_policy_judge(vhost, "a.two.example"), MANAGER_POLICY_YES);
+    assert_int_equal(manager_policy_judge(vhost, "a.three.example"), MANAGER_POLICY_NO);
+    /* made up names are not even asked about */
+    assert_int_equal(manager_policy_judge(vhost, "www.www.one.example"), MANAGER_POLICY_NO);
+    assert_int_equal(manager_policy_judge(vhost, "api.dev.mail.one.example"), MANAGER_POLICY_NO);
+    vhost = make_vhost(1, &both_kinds, (const char *const[]){ "", NULL });
+    assert_int_equal(manager_policy_judge(vhost, "a.local"), MANAGER_POLICY_YES);
+    vhost->public_ca = 1;
+    assert_int_equal(manager_policy_judge(vhost, "a.local"), MANAGER_POLICY_NO);
+    assert_int_equal(manager_policy_judge(vhost, "a.example"), MANAGER_POLICY_YES);
+}
+
+static void test_judge_with_an_endpoint(void **state)
+{
+    manager_policy_vhost_t *vhost = make_vhost(1, &both_kinds, (const char *const[]){ "ask", ".one.example",
+                                               NULL });
+
+    (void)state;
+    assert_int_equal(manager_policy_judge(vhost, "a.one.example"), MANAGER_POLICY_YES);
+    assert_int_equal(manager_policy_judge(vhost, "a.two.example"), MANAGER_POLICY_ASK);
+    assert_int_equal(manager_policy_judge(vhost, "www.www.two.example"), MANAGER_POLICY_NO);
+    /* a rule that says never ends the questions, not the endpoint before it */
+    vhost = make_vhost(1, &both_kinds, (const char *const[]){ "never", "ask", ".one.example", NULL });
+    assert_int_equal(manager_policy_judge(vhost, "a.one.example"), MANAGER_POLICY_NO);
+    vhost = make_vhost(1, &both_kinds, (const char *const[]){ "ask", "never", ".one.example", NULL });
+    assert_int_equal(manager_policy_judge(vhost, "a.one.example"), MANAGER_POLICY_ASK);
+}
+
+static void test_vhosts(void **state)
+{
+    manager_policy_t *policy = manager_policy_create(pool);
+    manager_policy_vhost_t *one = make_vhost(7, &both_kinds, (const char *const[]){ "ask", NULL });
+    manager_policy_vhost_t *two = make_vhost(8, &only_rsa, (const char *const[]){ ".two.example", NULL });
+    manager_policy_name_t found;
+
+    (void)state;
+    manager_policy_add(policy, "listed.example", &both_kinds, 0);
+    manager_policy_add_vhost(policy, one);
+    manager_policy_add_vhost(policy, two);
+    assert_int_equal(manager_policy_vhosts(policy)->nelts, 2);
+    assert_ptr_equal(manager_policy_find_vhost(policy, 8), two);
+    assert_null(manager_policy_find_vhost(policy, 9));
+
+    /* what the cache holds: a listed name by its kinds */
+    assert_true(manager_policy_adopt(policy, "listed.example", 0, &found));
+    assert_int_equal(found.kind, 0);
+    assert_false(manager_policy_is_on_demand(&found));
+    assert_true(manager_policy_adopt(policy, "listed.example", 1, &found));
+    assert_int_equal(found.kind, 1);
+    assert_int_equal(manager_policy_key_type(&found), CRYPTO_KEY_RSA2048);
+    assert_true(manager_policy_is_on_demand(&found));
+
+    /* the vhost that allows it comes before the one that would have to ask, if it has that kind of key */
+    assert_true(manager_policy_adopt(policy, "a.two.example", 1, &found));
+    assert_ptr_equal(found.vhost, two);
+    assert_int_equal(found.kind, 0);
+    assert_true(manager_policy_adopt(policy, "a.two.example", 0, &found));
+    assert_ptr_equal(found.vhost, one);
+    assert_true(manager_policy_is_on_demand(&found));
+    assert_false(manager_policy_adopt(policy, "www.www.two.example", 1, &found));
+}
+
+static void test_cache_keys(void **state)
+{
+    static const char *const wrong[] = { "a.example+token", "a.example+", "a.example+rsa+rsa", "A.example",
+                                         "a.example.", "example", "acme_account+key", "tOkEn+http-01", "" };
+    char name[BASE_HOSTNAME_SIZE];
+    int rsa;
+
+    (void)state;
+    assert_true(manager_policy_parse_cache_key("a.example", name, &rsa));
+    assert_string_equal(name, "a.example");
+    assert_false(rsa);
+    assert_true(manager_policy_parse_cache_key("a.example+rsa", name, &rsa));
+    assert_string_equal(name, "a.example");
+    assert_true(rsa);
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_false(manager_policy_parse_cache_key(wrong[i], name, &rsa));
+    }
+}
+
+static apr_time_t start_of_time(void)
+{
+    return START;
+}
+
+static void test_confirm(void **state)
+{
+    manager_policy_vhost_t *vhost = make_vhost(1, &both_kinds, (const char *const[]){ ".one.example", "ask",
+                                               NULL });
+    apr_array_header_t *endpoints = apr_array_make(pool, 1, sizeof(const manager_ask_endpoint_t *));
+    manager_policy_name_t name = { .name = "a.one.example", .settings = &both_kinds, .vhost = vhost };
+    manager_ask_t *ask = NULL;
+    apr_time_t until = 0;
+    base_error_t err;
+
+    (void)state;
+    acme_http_init();
+    APR_ARRAY_PUSH(endpoints, const manager_ask_endpoint_t *) = &endpoint;
+    assert_int_equal(manager_ask_create(&ask, endpoints, NULL, start_of_time, pool), APR_SUCCESS);
+    assert_int_equal(manager_policy_confirm(&name, ask, "", START, &until, pool, &err), APR_SUCCESS);
+    assert_int_equal(err.kind, BASE_ERROR_NONE);
+    /* nobody listens there: it fails closed, and not for long */
+    name.name = "a.two.example";
+    assert_int_not_equal(manager_policy_confirm(&name, ask, "", START, &until, pool, &err), APR_SUCCESS);
+    assert_int_equal(err.kind, BASE_ERROR_REFUSED);
+    assert_true(until > START && until <= START + MANAGER_ASK_TROUBLE_KEPT);
+    /* a listed name needs nobody's word */
+    name.vhost = NULL;
+    assert_int_equal(manager_policy_confirm(&name, ask, "", START, &until, pool, &err), APR_SUCCESS);
+    /* no rule allows it */
+    name.vhost = make_vhost(1, &both_kinds, (const char *const[]){ ".one.example", NULL });
+    assert_int_not_equal(manager_policy_confirm(&name, ask, "", START, &until, pool, &err), APR_SUCCESS);
+    assert_int_equal(err.kind, BASE_ERROR_REFUSED);
+    assert_int_equal(until, START + MANAGER_ASK_NO_KEPT);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
@@ -261,7 +442,12 @@ int main(void)
         TEST(test_renew_at_is_before_go),
         TEST(test_renew_at_never_within_the_first_tenth),
         TEST(test_renew_at_spreads_names),
-        TEST(test_renew_at_odd_times)
+        TEST(test_renew_at_odd_times),
+        TEST(test_judge),
+        TEST(test_judge_with_an_endpoint),
+        TEST(test_vhosts),
+        TEST(test_cache_keys),
+        TEST(test_confirm)
     };
 
     return RUN_TESTS(tests);

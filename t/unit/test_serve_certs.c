@@ -329,11 +329,11 @@ static struct {
     serve_certs_t *certs;
 } world;
 
-static const manager_policy_settings_t ec_settings = {.key_type = CRYPTO_KEY_P256};
-static const manager_policy_settings_t rsa_settings = {.key_type = CRYPTO_KEY_RSA2048};
-static const manager_policy_name_t a_name = {"a.example.org", &ec_settings, 0};
-static const manager_policy_name_t b_name = {"b.example.org", &ec_settings, 0};
-static const manager_policy_name_t a_rsa_name = {"a.example.org", &rsa_settings, 0};
+static const manager_policy_settings_t ec_settings = {.key_types = {CRYPTO_KEY_P256}, .kinds = 1};
+static const manager_policy_settings_t rsa_settings = {.key_types = {CRYPTO_KEY_RSA2048}, .kinds = 1};
+static const manager_policy_name_t a_name = {.name = "a.example.org", .settings = &ec_settings};
+static const manager_policy_name_t b_name = {.name = "b.example.org", .settings = &ec_settings};
+static const manager_policy_name_t a_rsa_name = {.name = "a.example.org", .settings = &rsa_settings};
 
 static void make_table(apr_size_t bytes, int threads)
 {

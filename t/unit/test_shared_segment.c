@@ -34,7 +34,7 @@ static void test_tables_lie_inside_and_apart(void **state)
 {
     char *memory = calloc(1, shared_segment_size());
     shared_segment_t *segment;
-    char *versions, *requests;
+    char *versions, *requests, *clients, *waiters, *present, *visits;
 
     (void)state;
     shared_segment_init(memory);
@@ -43,7 +43,16 @@ static void test_tables_lie_inside_and_apart(void **state)
     requests = (char *)shared_segment_requests(segment);
     assert_true(versions >= memory + 12);
     assert_true(requests >= versions + sizeof(shared_versions_t));
-    assert_true(requests + sizeof(shared_requests_t) <= memory + shared_segment_size());
+    clients = (char *)shared_segment_clients(segment);
+    waiters = (char *)shared_segment_waiters(segment);
+    present = (char *)shared_segment_present(segment);
+    visits = (char *)shared_segment_visits(segment);
+    assert_true(clients >= requests + sizeof(shared_requests_t));
+    assert_true(waiters >= clients + sizeof(shared_clients_t));
+    assert_true(present >= waiters + sizeof(shared_waiters_t));
+    assert_true(visits >= present + shared_names_size(shared_names_slots(SHARED_SEGMENT_PRESENT)));
+    assert_true(visits + shared_names_size(shared_names_slots(SHARED_SEGMENT_VISITS))
+                <= memory + shared_segment_size());
     free(memory);
 }
 

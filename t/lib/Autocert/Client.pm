@@ -19,6 +19,7 @@
 #   tickets   false: no session tickets (TLS 1.2 then resumes by id)
 #   cert, key files of a client certificate
 #   timeout   seconds for each step; default 15
+#   from      the client's own address, of 127.0.0.0/8
 #   keep      true: the socket stays open, as {socket}
 #
 # The result is a hash:
@@ -37,6 +38,7 @@ use IO::Handle ();
 use IO::Socket::INET ();
 use IO::Socket::SSL ();
 use IO::Socket::SSL::Utils ();
+use JSON::PP ();
 use Net::SSLeay ();
 use POSIX ();
 use Socket ();
@@ -45,7 +47,7 @@ use Time::HiRes ();
 use Autocert::Sessions ();
 use Autocert::Util qw(spit run_program reap_within nap scratch on_exit);
 
-our @EXPORT_OK = qw(handshake https_get http_get http_raw curl session_cache load_start load_stop
+our @EXPORT_OK = qw(handshake handshake_all https_get http_get http_raw curl session_cache load_start load_stop
     make_ca issue_pair cache_value cert_info);
 
 use constant {
@@ -112,7 +114,7 @@ sub handshake
     my $seen = { ok => 0 };
     my $timeout = $arg{timeout} // TIMEOUT;
     my $tcp = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $arg{port},
-        Proto => 'tcp', Timeout => $timeout);
+        Proto => 'tcp', Timeout => $timeout, $arg{from} ? (LocalAddr => $arg{from}) : ());
     if (!$tcp) {
         $seen->{error} = "connect to port $arg{port}: $@";
         return $seen;
@@ -308,6 +310,53 @@ sub curl
     my (@arguments) = @_;
     return run_program(['curl', '-sS', '--noproxy', '*', '--max-time', '30', '--connect-to',
             '::127.0.0.1:', @arguments]);
+}
+
+# --- Many clients at once ---
+
+# A handshake for each of names => [...], shared out among so many processes (clients => N). The results
+# stand in the order of the names, each with ok, error, alert, serial, fingerprint, key_type, issuer_cn, seconds.
+# from => [address, ...]: the clients' own addresses, in turn.
+sub handshake_all
+{
+    my (%arg) = @_;
+
+    my @names = @{ delete $arg{names} };
+    my $clients = delete $arg{clients};
+    my $from = delete $arg{from};
+    my (@readers, @pids);
+    for my $n (0 .. $clients - 1) {
+        pipe my $reader, my $writer or die "pipe: $!\n";
+        my $pid = fork // die "fork: $!\n";
+        if ($pid == 0) {
+            close $reader;
+            for (my $i = $n; $i < @names; $i += $clients) {
+                my $begin = Time::HiRes::time();
+                my $seen = eval {
+                    handshake(%arg, sni => $names[$i], $from ? (from => $from->[$n % @$from]) : ());
+                } // { ok => 0, error => "$@" };
+                $seen->{seconds} = Time::HiRes::time() - $begin;
+                print {$writer} JSON::PP::encode_json([$i, { map { $_ => $seen->{$_} }
+                    qw(ok error alert serial fingerprint key_type issuer_cn seconds) }]), "\n";
+            }
+            $writer->flush;
+            POSIX::_exit(0);
+        }
+        close $writer;
+        push @readers, $reader;
+        push @pids, $pid;
+    }
+    my @seen;
+    for my $reader (@readers) {
+        while (my $line = readline $reader) {
+            my ($i, $one) = @{ JSON::PP::decode_json($line) };
+            $one->{name} = $names[$i];
+            $seen[$i] = $one;
+        }
+    }
+    waitpid $_, 0 for @pids;
+    $seen[$_] //= { ok => 0, error => 'its client was lost', name => $names[$_] } for 0 .. $#names;
+    return \@seen;
 }
 
 # --- A client in the background, for tests of what happens meanwhile ---

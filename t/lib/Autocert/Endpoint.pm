@@ -3,36 +3,34 @@
 # What "AutocertHostPolicy ask" asks: an HTTP server on loopback that says yes or no to
 # names, can be told to misbehave while it runs, and writes down every question.
 #
-#   my $endpoint = Autocert::Endpoint->new(yes => ['a.example.test'])->start;
+#   my $endpoint = Autocert::Endpoint->new(yes => '^[a-z]+\.good\.test$');
 #   ... "AutocertHostPolicy ask " . $endpoint->url
-#   $endpoint->set(yes => qr/\.example\.test\z/, delay => 0.5);
-#   is scalar($endpoint->questions('a.example.test')), 1, 'asked once';
+#   $endpoint->set(yes => ['a.good.test'], delay => 0.5);
+#   is scalar($endpoint->questions('a.good.test')), 1, 'asked once';
 #
-# Arguments of new():
+# Arguments of new(), which also starts it:
 #   port      else a free one
 #   socket    true: a Unix socket instead
-#   path      of the URL, with a query if one is wanted; default /ok
-# and, as of set(), which changes what is named and leaves the rest (undef: the default):
-#   yes       a list of names, a regular expression, or 'all'; default: none. 'all' and
-#             expressions do not reach names below "invalid", which only a canary question
-#             has, unless canary is true
-#   canary    true: see there
-#   yes_status, no_status   default 200 and 403
+# and settings, which set() replaces all at once, from the next question on:
+#   yes       the names: a regular expression or a list; default: none
+#   yes_status, no_status   default 200 and 404
 #   status    instead of both
 #   delay     seconds before the answer begins; other questions do not wait for it
 #   headers   {name => value} of the answer
 #   body      text of the answer
-#   mode      answer    (default)
-#             hang      the question is read and never answered
+#   mode      hang      the question is read and never answered
 #             close     the connection ends instead of an answer
 #             garbage   bytes that are no HTTP, then the end
 #             drip      an answer that comes byte by byte and never gets to its body
 #             endless   an answer whose body has no end
 #   names     {name => {...}}: any of these for one name
 #
-# A change counts from the next question on. questions() has a hash for each, in order:
-#   time, method, path, query, domain, ip (undef: not in the query), headers, answer (the
-#   status or mode)
+# What it was asked, in order; hashes with time, method, path, query, domain, ip (undef:
+# not in the query), headers, answer (the status or mode):
+#   asked()            everything
+#   questions()        all but canaries, which are about names below "invalid"
+#   questions($name)   about one name
+#   domains()          the names of questions()
 package Autocert::Endpoint;
 
 use strict;
@@ -54,13 +52,12 @@ use constant {
     BACKLOG       => 512,
     IDLE_SECONDS  => 1,        # longest sleep of the loop
     DRIP_SECONDS  => 0.1,
-    MODE_OTHERS   => 0666,     # of the socket: the server's user connects to it
+    MODE_OTHERS   => 0777,     # of the socket: the server's user connects to it
     GARBAGE       => "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\0\xff\xfe\r\n\r\n",
 };
 
-my %MODES = map { $_ => 1 } qw(answer hang close garbage drip endless);
-my %SETTINGS = map { $_ => 1 } qw(yes canary yes_status no_status status delay headers body mode
-    names);
+my %MODES = map { $_ => 1 } qw(hang close garbage drip endless);
+my %SETTINGS = map { $_ => 1 } qw(yes yes_status no_status status delay headers body mode names);
 
 my $count = 0;
 
@@ -72,7 +69,6 @@ sub new
     my $self = bless {%arg}, $class;
     # Short, as the name of a Unix socket must be.
     my $stem = scratch() . "/endpoint.$$." . ++$count;
-    $self->{path} //= '/ok';
     $self->{settings_file} = "$stem.json";
     $self->{log_file} = "$stem.log";
     if ($self->{socket}) {
@@ -81,56 +77,50 @@ sub new
     else {
         $self->{port} //= free_ports(1);
     }
-    $self->{settings} = {};
     $self->set(%set);
+    $self->start;
+    on_exit(sub { $self->stop });
     return $self;
 }
 
-sub port   { return $_[0]{port} }
-sub socket { return $_[0]{socket} }
+sub port { return $_[0]{port} }
 
-# As "AutocertHostPolicy ask" wants it.
+# As "AutocertHostPolicy ask" wants it; a path may have a query.
 sub url
 {
-    my ($self) = @_;
-    return "unix:$self->{socket}|http://localhost$self->{path}" if $self->{socket};
-    return "http://127.0.0.1:$self->{port}$self->{path}";
+    my ($self, $path) = @_;
+    $path //= '/may-have';
+    return "unix:$self->{socket}|http://localhost$path" if $self->{socket};
+    return "http://127.0.0.1:$self->{port}$path";
 }
 
 sub set
 {
-    my ($self, %change) = @_;
+    my ($self, %set) = @_;
 
-    check_settings(\%change);
-    my %set = (%{ $self->{settings} }, %change);
-    delete $set{$_} for grep { !defined $set{$_} } keys %set;
-    $self->{settings} = \%set;
-    my %plain = %set;
-    $plain{names} = { map { $_ => { %{ $set{names}{$_} } } } keys %{ $set{names} } } if $set{names};
-    for my $rules (\%plain, values %{ $plain{names} // {} }) {
-        next unless defined $rules->{yes};
-        # JSON has no expressions.
-        $rules->{match} = delete($rules->{yes}) . '' if ref $rules->{yes} eq 'Regexp';
-    }
-    my $new = spit("$self->{settings_file}.new", JSON::PP->new->canonical->encode(\%plain));
+    my $plain = plain_settings(\%set);
+    my $new = spit("$self->{settings_file}.new", JSON::PP->new->canonical->encode($plain));
     rename $new, $self->{settings_file} or die "$new: rename: $!\n";
-    return $self;
+    return;
 }
 
-sub check_settings
+# JSON has no expressions: their text will do.
+sub plain_settings
 {
     my ($set) = @_;
 
     for my $key (keys %$set) {
         die "an endpoint has no setting $key\n" unless $SETTINGS{$key};
     }
-    my $mode = $set->{mode} // 'answer';
-    die "an endpoint has no mode $mode\n" unless $MODES{$mode};
-    my $yes = $set->{yes} // [];
-    die "yes of an endpoint is a list, an expression or 'all'\n"
-        unless ref $yes eq 'ARRAY' || ref $yes eq 'Regexp' || $yes eq 'all';
-    check_settings($_) for values %{ $set->{names} // {} };
-    return;
+    die "an endpoint has no mode $set->{mode}\n"
+        if defined $set->{mode} && !$MODES{ $set->{mode} };
+    my %plain = %$set;
+    $plain{yes} = "$plain{yes}" if defined $plain{yes} && ref $plain{yes} ne 'ARRAY';
+    if ($plain{names}) {
+        my %names = %{ $plain{names} };
+        $plain{names} = { map { $_ => plain_settings($names{$_}) } keys %names };
+    }
+    return \%plain;
 }
 
 # It listens when this returns.
@@ -150,10 +140,7 @@ sub start
     close $listener;
     spit(scratch() . "/pids/$pid", "endpoint\n");
     $self->{pid} = $pid;
-    if (!$self->{at_exit}++) {
-        on_exit(sub { $self->stop });
-    }
-    return $self;
+    return;
 }
 
 sub open_listener
@@ -186,26 +173,26 @@ sub stop
     return;
 }
 
-# All questions but canaries, or those about one name.
-sub questions
-{
-    my ($self, $domain) = @_;
-    return grep { defined $domain ? ($_->{domain} // '') eq $domain : !is_canary($_->{domain}) }
-        $self->log;
-}
-
-sub canaries
-{
-    my ($self) = @_;
-    return grep { is_canary($_->{domain}) } $self->log;
-}
-
-# Every question so far.
-sub log
+sub asked
 {
     my ($self) = @_;
     my $text = slurp($self->{log_file}) // '';
     return map { JSON::PP::decode_json($_) } $text =~ /^(.+)\n/mg;
+}
+
+sub questions
+{
+    my ($self, $name) = @_;
+    return grep {
+        my $domain = $_->{domain} // '';
+        defined $name ? $domain eq $name : $domain !~ /(?:\A|\.)invalid\z/;
+    } $self->asked;
+}
+
+sub domains
+{
+    my ($self) = @_;
+    return map { $_->{domain} } $self->questions;
 }
 
 sub wait_for_question
@@ -213,11 +200,6 @@ sub wait_for_question
     my ($self, $domain, $seconds) = @_;
     return wait_until($seconds // 10, sub { ($self->questions($domain))[0] },
         "a question about $domain");
-}
-
-sub is_canary
-{
-    return ($_[0] // '') =~ /(?:\A|\.)invalid\z/;
 }
 
 # --- The server's process ---
@@ -297,10 +279,11 @@ sub next_question
     my $rules = rules_for($self, $question->{domain});
     my $says = says_yes($rules, $question->{domain});
     my $status = $rules->{status}
-        // ($says ? $rules->{yes_status} // 200 : $rules->{no_status} // 403);
+        // ($says ? $rules->{yes_status} // 200 : $rules->{no_status} // 404);
     my $mode = $rules->{mode} // 'answer';
+    my $last = delete $question->{last};
+    $c->{last} = $last || $mode ne 'answer';
     $c->{at} = Time::HiRes::time() + ($rules->{delay} // 0);
-    $c->{last} = $mode ne 'answer' || delete $question->{last};
     note($self, { %$question, answer => $mode eq 'answer' ? $status : $mode });
     if ($mode eq 'hang') {
         $c->{silent} = 1;
@@ -352,21 +335,15 @@ sub rules_for
 {
     my ($self, $domain) = @_;
     my $rules = JSON::PP::decode_json(slurp($self->{settings_file}));
-    my $own = $rules->{names}{ $domain // '' } // {};
-    # A name's own list or expression is all that counts for it.
-    delete @$rules{qw(yes match)} if exists $own->{yes} || exists $own->{match};
-    return { %$rules, %$own };
+    return { %$rules, %{ $rules->{names}{ $domain // '' } // {} } };
 }
 
 sub says_yes
 {
     my ($rules, $domain) = @_;
-
-    return 0 unless defined $domain;
-    return scalar grep { $_ eq $domain } @{ $rules->{yes} } if ref $rules->{yes};
-    return 0 if is_canary($domain) && !$rules->{canary};
-    return $domain =~ /$rules->{match}/ if defined $rules->{match};
-    return defined $rules->{yes};
+    return 0 unless defined $domain && defined $rules->{yes};
+    return $domain =~ /$rules->{yes}/ ? 1 : 0 unless ref $rules->{yes};
+    return scalar grep { $_ eq $domain } @{ $rules->{yes} };
 }
 
 # In one piece, so that a reader never sees half a line.

@@ -19,9 +19,9 @@
 #   vars      more @name@ words
 #   http, https   ports; else free ones. 0: no such port
 #   listen    false: no Listen lines, the configuration has its own
-#   module    false: without mod_autocert
+#   module    false: without mod_autocert; else "AutocertWait 0" stands before the text
 #   modules   more modules to load, by short name: ['md']
-#   test_modules   those of t/modules, by short name: ['peer', 'policy']
+#   test_modules   the same, of t/modules: ['peer'] is mod_test_peer
 #   load      text instead of all LoadModule lines but the MPM's
 #   loglevel  default: info and debug for the module
 #   env       environment of httpd
@@ -197,15 +197,15 @@ sub load_lines
         die "no mod_$name.so in $dir\n" unless -e "$dir/mod_$name.so";
         $load->($name);
     }
+    for my $name (@{ $self->{test_modules} // [] }) {
+        my $file = scratch() . "/module/mod_test_$name.so";
+        die "$file is missing: run make test-modules\n" unless -e $file;
+        $text .= "LoadModule test_${name}_module $file\n";
+    }
     if ($self->{module}) {
         my $module = $ENV{AUTOCERT_MODULE} // die "AUTOCERT_MODULE is not set: use t/run\n";
         die "$module: no such module\n" unless -e $module;
         $text .= "LoadModule autocert_module $module\n";
-    }
-    for my $name (@{ $self->{test_modules} // [] }) {
-        my $path = scratch() . "/module/mod_test_$name.so";
-        die "mod_test_$name.so is missing: make test-modules\n" unless -e $path;
-        $text .= "LoadModule test_${name}_module $path\n";
     }
     return $text;
 }
@@ -240,8 +240,10 @@ sub preamble
     if ($self->{listen} // 1) {
         $listen .= "Listen 127.0.0.1:$_\n" for grep { $_ } $self->{http}, $self->{https};
     }
+    # A handshake without a certificate is answered at once, unless the test is about waiting.
+    my $wait = $self->{module} ? "AutocertWait 0\n" : '';
     my $user = $> == 0 ? "User $self->{user}\nGroup $self->{group}\n" : '';
-    return $self->load_lines . $self->mpm_lines . $user . <<"CONF" . $listen;
+    return $self->load_lines . $self->mpm_lines . $user . $wait . <<"CONF" . $listen;
 ServerRoot $root
 DefaultRuntimeDir $root/run
 PidFile $root/run/httpd.pid
