@@ -285,7 +285,7 @@ $judge->fails_check('AutocertDefaultHost of the server that is not managed',
 # --- One name in two vhosts ---
 
 my $differs = 'it stands in two vhosts with different AutocertChallenges, AutocertKeyTypes, '
-    . 'AutocertCSRExtension or AutocertRenewBefore: write the same in both, or name it in one only';
+    . 'AutocertCSRExtension, AutocertRenewBefore or AutocertRetire: write the same in both, or name it in one only';
 for my $line ('AutocertChallenges http-01', 'AutocertChallenges http-01 tls-alpn-01',
     'AutocertKeyTypes rsa2048', 'AutocertCSRExtension 1.3.6.1.5.5.7.1.24 3003020105',
     'AutocertRenewBefore 10d', 'AutocertRenewBefore 10%') {
