@@ -32,12 +32,12 @@ static apr_size_t align(apr_size_t size)
 
 static apr_size_t size_of_present(void)
 {
-    return align(shared_names_size(shared_names_slots(SHARED_SEGMENT_PRESENT)));
+    return shared_names_size(shared_names_slots(SHARED_SEGMENT_PRESENT));
 }
 
 static apr_size_t size_of_visits(void)
 {
-    return align(shared_names_size(shared_names_slots(SHARED_SEGMENT_VISITS)));
+    return shared_names_size(shared_names_slots(SHARED_SEGMENT_VISITS));
 }
 
 static void *place_of_present(void *memory)
@@ -47,12 +47,12 @@ static void *place_of_present(void *memory)
 
 static void *place_of_visits(void *memory)
 {
-    return (char *)place_of_present(memory) + size_of_present();
+    return (char *)place_of_present(memory) + align(size_of_present());
 }
 
 apr_size_t shared_segment_size(void)
 {
-    return align(sizeof(shared_segment_t)) + size_of_present() + size_of_visits();
+    return align(sizeof(shared_segment_t)) + align(size_of_present()) + align(size_of_visits());
 }
 
 apr_status_t shared_segment_init(void *memory)
