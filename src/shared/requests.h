@@ -14,10 +14,12 @@
  *                                    v
  *                                 ANSWERED -> FREE        "no" or "not now", until a moment
  *
- * by compare-and-swap, with CLOSING before FREE while its owner clears it. An ANSWERED entry whose
- * moment has passed counts as free; when there is no free place for a new wish, the ANSWERED entry that
- * would end first is given up. An owner killed in WRITING or CLOSING costs the entry until
- * shared_requests_take() sees that it is too old.
+ * by compare-and-swap, with CLOSING before FREE while its owner clears it and ANSWERING before ANSWERED
+ * while the answer is written. An ANSWERED entry whose moment has passed counts as free, and so does one
+ * that a clock set back since would keep for longer than it was meant to; when there is no free place
+ * for a new wish, the ANSWERED entry that would end first is given up. An owner killed in WRITING or
+ * CLOSING costs the entry until shared_requests_take() sees that it is too old, one killed in
+ * ANSWERING until shared_requests_rewind().
  */
 #ifndef SHARED_REQUESTS_H
 #define SHARED_REQUESTS_H
@@ -36,9 +38,10 @@
 typedef struct shared_requests_slot_t {
     volatile apr_uint32_t state;        /* low three bits: the phase; above them a count of its uses */
     volatile apr_uint32_t hash;         /* keyed hash of the wish, 0 not yet known */
-    volatile apr_uint32_t since;        /* seconds since the epoch, cut to 32 bits; 0 unknown */
-    volatile apr_uint32_t until;        /* the same, of the answer */
-    volatile apr_uint32_t answer;       /* shared_requests_answer_t */
+    volatile apr_uint32_t since;        /* WRITING began: seconds since the epoch, cut to 32 bits;
+                                           0 unknown */
+    volatile apr_uint32_t until;        /* the same, of the answer's end */
+    volatile apr_uint32_t answer;       /* shared_requests_answer_t in two bits; above: seconds kept */
     apr_uint32_t vhost;
     apr_uint32_t kind;
     char client[SHARED_REQUESTS_CLIENT_SIZE];
