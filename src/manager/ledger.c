@@ -26,7 +26,8 @@ static const char *const kinds[] = {
     [BASE_ERROR_WAIT] = "wait",
     [BASE_ERROR_VALIDATION] = "validation",
     [BASE_ERROR_GONE] = "gone",
-    [BASE_ERROR_OPERATOR] = "operator"
+    [BASE_ERROR_OPERATOR] = "operator",
+    [BASE_ERROR_REFUSED] = "refused"
 };
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
@@ -197,6 +198,7 @@ void manager_ledger_fail(manager_ledger_t *ledger, const base_error_t *err,
     case BASE_ERROR_CANCELLED:
     case BASE_ERROR_BUSY:
     case BASE_ERROR_CA_DOWN:
+    case BASE_ERROR_REFUSED:
         return;
     default:
         break;

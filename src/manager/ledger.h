@@ -42,8 +42,8 @@ apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache
  * failed validations an hour never count that many), never longer than a twentieth of the lifetime of
  * the certificate in service, not earlier than the CA's retry_at (up to a day); problems a human must
  * solve wait the maximum from the third time on. Up to 20 % of jitter is added. Kinds
- * CANCELLED, BUSY and CA_DOWN are no failures of the name and change nothing: the
- * scheduler waits for a CA once, for all names.
+ * CANCELLED, BUSY, CA_DOWN and REFUSED are no failures of the name and change nothing: the
+ * scheduler waits for a CA once, for all names, and a policy may say yes at any time.
  * @param lifetime of the certificate in service, 0 without one
  * @param random 32 random bits
  */

@@ -86,7 +86,7 @@ static void test_store_and_load(void **state)
 static void test_every_kind_of_problem_survives(void **state)
 {
     (void)state;
-    for (int kind = BASE_ERROR_NONE; kind <= BASE_ERROR_OPERATOR; kind++) {
+    for (int kind = BASE_ERROR_NONE; kind <= BASE_ERROR_REFUSED; kind++) {
         manager_ledger_t again;
 
         ledger.problem.kind = (base_error_kind_t)kind;
@@ -221,14 +221,15 @@ static void test_retry_after_is_kept(void **state)
 static void test_what_is_no_failure_changes_nothing(void **state)
 {
     static const base_error_kind_t kinds[] = {
-        BASE_ERROR_BUSY, BASE_ERROR_CANCELLED, BASE_ERROR_CA_DOWN, BASE_ERROR_NONE
+        BASE_ERROR_BUSY, BASE_ERROR_CANCELLED, BASE_ERROR_CA_DOWN, BASE_ERROR_NONE,
+        BASE_ERROR_REFUSED
     };
     manager_ledger_t before;
 
     (void)state;
     note(BASE_ERROR_VALIDATION, 0);
     before = ledger;
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         note(kinds[i], 0);
         assert_memory_equal(&ledger, &before, sizeof(ledger));
     }
