@@ -42,9 +42,9 @@ static base_error_kind_t find_kind(const char *word)
     return BASE_ERROR_NONE;
 }
 
-static const char *cache_key_of(const char *name, apr_pool_t *pool)
+static const char *record_of(const char *key, apr_pool_t *pool)
 {
-    return apr_pstrcat(pool, name, KEY_SUFFIX, NULL);
+    return apr_pstrcat(pool, key, KEY_SUFFIX, NULL);
 }
 
 /* An integer member within 0 and max; 0 when it is another. */
@@ -90,7 +90,7 @@ static void load_problem(base_error_t *problem, const json_t *obj)
     copy_member(problem->detail, sizeof(problem->detail), obj, "detail");
 }
 
-void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *name,
+void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *key,
                          apr_pool_t *pool)
 {
     json_t *record = NULL;
@@ -98,7 +98,7 @@ void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *n
     apr_size_t len = 0;
 
     memset(ledger, 0, sizeof(*ledger));
-    if (cache_get(cache, AUTOCERT_CACHE_PRIVATE, cache_key_of(name, pool), &data, &len, pool)
+    if (cache_get(cache, AUTOCERT_CACHE_PRIVATE, record_of(key, pool), &data, &len, pool)
         == APR_SUCCESS) {
         record = base_json_parse_object(data, len, pool);
     }
@@ -111,16 +111,18 @@ void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *n
     load_problem(&ledger->problem, base_json_object(record, "problem"));
     copy_member(ledger->ca, sizeof(ledger->ca), record, "ca");
     copy_member(ledger->challenge, sizeof(ledger->challenge), record, "challenge");
+    ledger->visited = moment(record, "visited");
 }
 
 apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache,
-                                  const char *name, apr_pool_t *pool)
+                                  const char *key, apr_pool_t *pool)
 {
     const base_error_t *problem = &ledger->problem;
-    json_t *record = json_pack("{s:i, s:i, s:I, s:b, s:s, s:s}", "v", VERSION,
+    json_t *record = json_pack("{s:i, s:i, s:I, s:b, s:s, s:s, s:I}", "v", VERSION,
                                "failures", ledger->failures,
                                "next", seconds_of(ledger->next_try), "test", ledger->test,
-                               "ca", ledger->ca, "challenge", ledger->challenge);
+                               "ca", ledger->ca, "challenge", ledger->challenge,
+                               "visited", seconds_of(ledger->visited));
     const char *text;
 
     if (record && problem->kind > BASE_ERROR_NONE && (size_t)problem->kind < KINDS) {
@@ -139,7 +141,7 @@ apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache
     if (!text) {
         return APR_EGENERAL;
     }
-    return cache_put(cache, AUTOCERT_CACHE_PRIVATE, cache_key_of(name, pool), text, strlen(text),
+    return cache_put(cache, AUTOCERT_CACHE_PRIVATE, record_of(key, pool), text, strlen(text),
                      pool);
 }
 

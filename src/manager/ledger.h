@@ -1,8 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 /**
  * @file manager/ledger.h
- * What is remembered about a name over restarts: the private record "NAME+state".
- * Whoever holds the name's lock writes it; any thread may read. Blocks on the cache.
+ * What is remembered about a certificate over restarts: the private record KEY+state beside the
+ * certificate's own key ("example.org+state", "example.org+rsa+state"), so two kinds of key of one
+ * name do not wait for each other's failures. Whoever holds the name's lock writes it; any thread may
+ * read. Blocks on the cache.
  */
 #ifndef MANAGER_LEDGER_H
 #define MANAGER_LEDGER_H
@@ -26,16 +28,18 @@ typedef struct manager_ledger_t {
     char ca[MANAGER_LEDGER_CA_MAX];     /* directory URL of the CA that issued, "" unknown */
     int test;                           /* that CA was a test CA */
     char challenge[MANAGER_LEDGER_CHALLENGE_MAX];   /* the kind that last worked, "" none */
+    apr_time_t visited;                 /* when a client last asked for it; 0: unknown */
 } manager_ledger_t;
 
-/** Read the record of a name; one that is missing, unreadable or of another layout is
- * all zeros ("nothing known"), never an error. */
-void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *name,
+/** Read the record of a certificate; one that is missing, unreadable or of another layout is
+ * all zeros ("nothing known"), never an error.
+ * @param key the certificate's in the cache, as of manager_policy_cache_key() */
+void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *key,
                          apr_pool_t *pool);
 
 /** Write it. */
 apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache,
-                                  const char *name, apr_pool_t *pool);
+                                  const char *key, apr_pool_t *pool);
 
 /**
  * Note a failure and set next_try: 1, 10, 100 minutes, then a day (so that CAs that count five
@@ -50,7 +54,7 @@ apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache
 void manager_ledger_fail(manager_ledger_t *ledger, const base_error_t *err,
                          apr_interval_time_t lifetime, apr_time_t now, apr_uint32_t random);
 
-/** Note a success: no failures, no problem, who issued and how. */
+/** Note a success: no failures, no problem, who issued and how; visited stays. */
 void manager_ledger_succeed(manager_ledger_t *ledger, const char *ca, int test,
                             const char *challenge);
 
