@@ -9,6 +9,8 @@
 
 #define LABEL_MAX 63            /* octets (RFC 1035 section 2.3.4) */
 #define CONFIG_NAME_MAX 1024    /* octets of a U-label form that are looked at */
+#define SECOND_LEVEL_MAX 3      /* octets of what stands before a country: "co", "com" */
+#define PREFIXES_MADE_UP 3      /* usual prefixes in a row that nobody uses */
 
 static const char NOT_A_HOST[] = "has a character that host names cannot have";
 /* One text: libidn2 says the same of what it made of a forbidden character itself. */
@@ -25,6 +27,12 @@ static int is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
+/* Of a name that is in lower case. */
+static int is_letter(char c)
+{
+    return c >= 'a' && c <= 'z';
+}
+
 /* One lower-case label. @return NULL, or what is wrong with it */
 static const char *judge_label(const char *label, size_t len)
 {
@@ -37,7 +45,7 @@ static const char *judge_label(const char *label, size_t len)
     for (i = 0; i < len; i++) {
         char c = label[i];
 
-        if (!is_digit(c) && !(c >= 'a' && c <= 'z') && c != '-')
+        if (!is_digit(c) && !is_letter(c) && c != '-')
             return NOT_A_HOST;
     }
     if (label[0] == '-' || label[len - 1] == '-')
@@ -231,87 +239,68 @@ const char *base_hostname_special_use(const char *name)
     return NULL;
 }
 
-/* --- Names on demand --- */
+/* The last labels of a name; all of it when it has no more. */
+static const char *find_last_labels(const char *name, int count)
+{
+    const char *at = name + strlen(name);
 
-/* Prefixes that hosts usually have, and that who makes names up puts before names he has seen. Sorted. */
-static const char *const usual_prefixes[] = {
-    "admin", "api", "app", "assets", "autoconfig", "autodiscover", "beta", "blog", "cdn", "cloud", "cpanel",
-    "dashboard", "demo", "dev", "dns", "email", "files", "forum", "ftp", "git", "help", "images", "imap", "img",
-    "intranet", "jenkins", "login", "m", "mail", "media", "mobile", "monitor", "mx", "new", "ns", "ns1", "ns2",
-    "old", "panel", "pop", "pop3", "portal", "preview", "prod", "relay", "remote", "secure", "server", "shop",
-    "smtp", "sso", "stage", "staging", "static", "status", "store", "support", "test", "uat", "video", "vpn",
-    "web", "webdisk", "webmail", "whm", "wiki", "www", "www1", "www2"
-};
+    while (at > name) {
+        if (at[-1] == '.' && --count == 0)
+            break;
+        at--;
+    }
+    return at;
+}
 
 static int is_usual_prefix(const char *label, size_t len)
 {
-    size_t low = 0, high = sizeof(usual_prefixes) / sizeof(usual_prefixes[0]);
+    static const char *const prefixes[] = {
+        "admin", "api", "app", "assets", "auth", "autoconfig", "autodiscover", "backup", "beta",
+        "blog", "cdn", "cloud", "cpanel", "cpcalendars", "cpcontacts", "dashboard", "demo", "dev",
+        "docs", "email", "files", "forum", "ftp", "git", "help", "images", "imap", "img", "intranet",
+        "m", "mail", "media", "mobile", "mx", "my", "news", "ns", "ns1", "ns2", "old", "pop", "pop3",
+        "portal", "qa", "remote", "secure", "server", "shop", "smtp", "sso", "stage", "staging",
+        "static", "status", "support", "test", "vpn", "web", "webdisk", "webmail", "whm", "wiki",
+        "www",
+    };
+    size_t i;
 
-    while (low < high) {
-        size_t middle = (low + high) / 2;
-        int order = strncmp(label, usual_prefixes[middle], len);
-
-        if (order == 0 && usual_prefixes[middle][len] == '\0')
+    for (i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++) {
+        if (strlen(prefixes[i]) == len && memcmp(prefixes[i], label, len) == 0)
             return 1;
-        if (order <= 0)
-            high = middle;
-        else
-            low = middle + 1;
     }
     return 0;
 }
 
-static const char *next_label(const char *label)
-{
-    const char *dot = strchr(label, '.');
-
-    return dot ? dot + 1 : NULL;
-}
-
-static size_t label_length(const char *label)
-{
-    return strcspn(label, ".");
-}
-
-/* How many labels there are from here on. */
-static int count_labels(const char *name)
-{
-    int count = 0;
-
-    for (; name; name = next_label(name))
-        count++;
-    return count;
-}
-
 int base_hostname_is_made_up(const char *name)
 {
-    int left = count_labels(name), usual = 0;
-    const char *label, *next;
+    const char *end = find_last_labels(name, 2);
+    const char *label, *before = NULL;
+    size_t len, before_len = 0;
+    int prefixes = 0;
 
-    for (label = name; (next = next_label(label)) != NULL; label = next, left--) {
-        size_t len = label_length(label);
-
-        if (len == label_length(next) && strncmp(label, next, len) == 0)
+    for (label = name; label < end; label += len + 1) {
+        len = strcspn(label, ".");
+        if (before && len == before_len && memcmp(label, before, len) == 0)
             return 1;
-        usual = left > 2 && is_usual_prefix(label, len) ? usual + 1 : 0;
-        if (usual == 3)
+        prefixes = is_usual_prefix(label, len) ? prefixes + 1 : 0;
+        if (prefixes == PREFIXES_MADE_UP)
             return 1;
+        before = label;
+        before_len = len;
     }
     return 0;
 }
 
 const char *base_hostname_owner(const char *name)
 {
-    int left = count_labels(name);
-    const char *last, *second;
+    const char *owner = find_last_labels(name, 2);
+    const char *country = find_last_labels(name, 1);
 
-    for (; left > 3; left--)
-        name = next_label(name);
-    if (left < 3)
-        return name;
-    second = next_label(name);
-    last = next_label(second);
-    return label_length(last) == 2 && label_length(second) <= 3 ? name : second;
+    if (is_letter(country[0]) && is_letter(country[1]) && country[2] == '\0'
+        && country - owner <= SECOND_LEVEL_MAX + 1)
+        return find_last_labels(name, 3);
+    return owner;
 }
 
 unsigned int base_hostname_hash(const char *name)

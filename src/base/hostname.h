@@ -40,17 +40,17 @@ const char *base_hostname_from_config(const char **out, const char *name, apr_po
 const char *base_hostname_special_use(const char *name);
 
 /**
- * Non-zero when a name looks like one that a crawler or scanner made up from others: the same
- * label twice in a row ("www.www.example.org"), or three labels in a row, before the last two, that
- * are usual host prefixes ("api.dev.mail.example.org"). CAs refuse to be asked for such names
+ * Non-zero when a name looks like one that a crawler or scanner made up from others: before its last
+ * two labels the same label stands twice in a row ("www.www.example.org"), or three labels in a row are
+ * usual host prefixes ("api.dev.mail.example.org"). CAs refuse to be asked for such names
  * on demand (acme-reference.md section 1.6). @param name as made above
  */
 int base_hostname_is_made_up(const char *name);
 
 /**
  * The part of a name under which its owner can make as many names as he likes: the last two labels,
- * or three where the last is a country (two letters) and the one before it has at most three
- * letters ("co.uk", "com.au") or the name has no third. A rule of thumb for limits, without the
+ * or three (if there are so many) where the last is a country (two letters) and the one before it has
+ * at most three characters ("co.uk", "com.au"). A rule of thumb for limits, without the
  * Public Suffix List. @return a pointer into name
  */
 const char *base_hostname_owner(const char *name);

@@ -122,7 +122,7 @@ apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache
                                "failures", ledger->failures,
                                "next", seconds_of(ledger->next_try), "test", ledger->test,
                                "ca", ledger->ca, "challenge", ledger->challenge,
-                               "visited", (json_int_t)apr_time_sec(ledger->visited));
+                               "visited", seconds_of(ledger->visited));
     const char *text;
 
     if (record && problem->kind > BASE_ERROR_NONE && (size_t)problem->kind < KINDS) {

@@ -397,8 +397,8 @@ shared_requests_added_t shared_requests_add(shared_requests_t *requests,
     slot = probe(requests, hash, mine);
     write_word(&slot->since, stamp_of(now));
     write_wish(slot, wish);
-    write_word(&slot->hash, hash);
-    if (!wins(requests, wish, hash, mine, now)) {
+    /* A hash that is there already is of the next owner, or of the last one who came back. */
+    if (!move(&slot->hash, 0, hash) || !wins(requests, wish, hash, mine, now)) {
         withdraw(slot, writing);
         return SHARED_REQUESTS_KNOWN;
     }
@@ -433,7 +433,8 @@ static void bury(shared_requests_slot_t *slot, apr_uint32_t state, apr_time_t no
 }
 
 /* Bring a slot from WISHED to TAKEN and copy what it holds. An owner that came back after it was
- * counted as dead may have written over it; then the hash does not fit, or its place. */
+ * counted as dead may have written over it; then the hash does not fit, or its place. (When it
+ * comes even later the slot stays TAKEN, and nobody's, up to the next rewind.) */
 static int take_wished(shared_requests_t *requests, unsigned int number, apr_uint32_t wished,
                        shared_requests_wish_t *wish)
 {
@@ -504,14 +505,21 @@ void shared_requests_answer(shared_requests_t *requests, const shared_requests_w
 
     for (unsigned int place = SHARED_REQUESTS_PROBES; place-- > 0;) {
         shared_requests_slot_t *slot = probe(requests, hash, place);
+        int done = 0;
         view_t view;
 
         do {
             look(&view, slot, wish, hash);
-        } while ((phase_of(view.state) == WISHED || phase_of(view.state) == TAKEN)
-                 && !(answer == SHARED_REQUESTS_NONE
-                      ? finish(slot, view.state)
-                      : keep(slot, view.state, answer, until, now)));
+            if (phase_of(view.state) != WISHED && phase_of(view.state) != TAKEN) {
+                break;
+            }
+            done = answer == SHARED_REQUESTS_NONE ? finish(slot, view.state)
+                : keep(slot, view.state, answer, until, now);
+        } while (!done);
+        /* There is one entry; what is found now at the other places came after it. */
+        if (done) {
+            return;
+        }
     }
 }
 

@@ -14,6 +14,20 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
 static const char LETTERS[] = "abcdefghijklmnopqrstuvwxyz0123456789-.";
 
+/* One or more labels at the end of the name. */
+static void judge_owner(const char *name)
+{
+    const char *owner = base_hostname_owner(name);
+    size_t before = strlen(name) - strlen(owner);
+    char again[BASE_HOSTNAME_SIZE];
+
+    if (owner != name + before || (before && owner[-1] != '.')
+        || !base_hostname_from_client(again, owner, strlen(owner))
+        || strcmp(base_hostname_owner(owner), owner) != 0
+        || (base_hostname_is_made_up(name) && !before))
+        abort();
+}
+
 /* Fit to be a file name and a cache key, and the same when read again. */
 static void judge(const char *name)
 {
@@ -25,6 +39,7 @@ static void judge(const char *name)
         || base_hostname_hash(name) == 0)
         abort();
     base_hostname_special_use(name);
+    judge_owner(name);
 }
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)

@@ -90,6 +90,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     }
     manager_ledger_load(&ledger, cache, "a.example", pool);
     if (ledger.failures < 0 || ledger.next_try < 0 || ledger.problem.retry_at < 0
+        || ledger.visited < 0
         || (ledger.problem.kind != BASE_ERROR_NONE) != (ledger.problem.status != APR_SUCCESS)
         || manager_ledger_store(&ledger, cache, "a.example", pool) != APR_SUCCESS) {
         abort();

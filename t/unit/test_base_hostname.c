@@ -185,6 +185,74 @@ static void test_special_use(void **state)
     }
 }
 
+static void test_made_up(void **state)
+{
+    static const char *const made_up[] = {
+        "www.www.example.org", "x.x.example.org", "a.www.www.b.example.org",
+        "www.www.www.example.org", "api.dev.mail.example.org", "a.api.dev.mail.b.example.org",
+        "autodiscover.cpanel.www.example.co.uk", "www.mail.m.a.dev", "ns1.ns2.whm.a.b.example.org",
+        "www.www.co.uk",
+    };
+    static const char *const real[] = {
+        "example.org", "www.example.org", "dev.example.org", "api.dev.example.org",
+        "api.dev.x.mail.example.org", "www.a.www.example.org", "www.w.example.org",
+        "w.www.example.org", "ww.www.example.org", "wwww.www.example.org",
+        /* what is registered is nobody's prefix */
+        "shop.blog.dev", "www.shop.blog.dev", "github.github.io", "www.www.org", "a.www.www",
+        "app.app", "mail.www.example.co.uk", "api.dev.mailer.example.org",
+        "ap.dev.mail.example.org", "xn--9caa.xn--9cab.example.org",
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(made_up) / sizeof(made_up[0]); i++)
+        assert_true(base_hostname_is_made_up(made_up[i]));
+    for (i = 0; i < sizeof(real) / sizeof(real[0]); i++)
+        assert_false(base_hostname_is_made_up(real[i]));
+}
+
+/* Those that control panels and scanners put before every name: one between two others makes three. */
+static void test_usual_prefixes(void **state)
+{
+    static const char *const prefixes[] = {
+        "mail", "webmail", "smtp", "imap", "pop", "ftp", "api", "dev", "test", "staging", "admin",
+        "blog", "shop", "m", "cdn", "static", "img", "app", "web", "autodiscover", "autoconfig",
+        "cpanel", "webdisk", "whm", "ns1", "ns2", "mx", "vpn", "portal", "beta", "demo",
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(prefixes) / sizeof(prefixes[0]); i++)
+        assert_true(base_hostname_is_made_up(apr_pstrcat(pool, "www.", prefixes[i],
+                                                         ".www.example.org", NULL)));
+}
+
+static void test_owner(void **state)
+{
+    static const struct {
+        const char *name, *owner;
+    } rows[] = {
+        { "example.org", "example.org" }, { "a.example.org", "example.org" },
+        { "a.b.c.example.org", "example.org" }, { "abc.org", "abc.org" },
+        { "www.abc.org", "abc.org" },
+        { "a.example.co.uk", "example.co.uk" }, { "b.a.example.co.uk", "example.co.uk" },
+        { "example.co.uk", "example.co.uk" }, { "co.uk", "co.uk" },
+        { "a.example.com.au", "example.com.au" }, { "com.au", "com.au" },
+        { "a.example.de", "example.de" }, { "a.abcd.de", "abcd.de" }, { "a.b.abc.de", "b.abc.de" },
+        { "a.example.info", "example.info" }, { "a.b.co.xn--p1ai", "co.xn--p1ai" },
+        { "a.b.co.x", "co.x" }, { "a.b.co.a1", "co.a1" }, { "a.b.co.1a", "co.1a" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *owner = base_hostname_owner(rows[i].name);
+
+        assert_string_equal(owner, rows[i].owner);
+        assert_ptr_equal(owner, rows[i].name + strlen(rows[i].name) - strlen(owner));
+    }
+}
+
 static void test_hash(void **state)
 {
     (void)state;
@@ -201,6 +269,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_config),
     cmocka_unit_test(test_config_reasons),
     cmocka_unit_test(test_special_use),
+    cmocka_unit_test(test_made_up),
+    cmocka_unit_test(test_usual_prefixes),
+    cmocka_unit_test(test_owner),
     cmocka_unit_test(test_hash),
 };
 

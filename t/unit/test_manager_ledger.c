@@ -61,6 +61,7 @@ static void test_store_and_load(void **state)
     manager_ledger_succeed(&ledger, "https://ca.example/dir", 1, "http-01");
     ledger.failures = 3;
     ledger.next_try = NOW + 1;
+    ledger.visited = NOW - DAY;
     base_error_set(&ledger.problem, BASE_ERROR_WAIT, APR_EAGAIN, "too many \"orders\" \xc3\xa9");
     ledger.problem.http_status = 429;
     ledger.problem.retry_at = NOW + DAY;
@@ -79,14 +80,58 @@ static void test_store_and_load(void **state)
     assert_string_equal(again.ca, "https://ca.example/dir");
     assert_int_equal(again.test, 1);
     assert_string_equal(again.challenge, "http-01");
+    assert_int_equal(again.visited, NOW - DAY);
     manager_ledger_load(&again, cache, "b.example", pool);
     assert_int_equal(again.failures, 0);
+}
+
+/* Two kinds of key of one name are two certificates. */
+static void test_each_certificate_has_its_own(void **state)
+{
+    manager_ledger_t again;
+    autocert_cache_stat_t st;
+
+    (void)state;
+    ledger.failures = 1;
+    assert_int_equal(manager_ledger_store(&ledger, cache, "a.example", pool), APR_SUCCESS);
+    manager_ledger_load(&again, cache, "a.example+rsa", pool);
+    assert_int_equal(again.failures, 0);
+    ledger.failures = 2;
+    assert_int_equal(manager_ledger_store(&ledger, cache, "a.example+rsa", pool), APR_SUCCESS);
+    manager_ledger_load(&again, cache, "a.example", pool);
+    assert_int_equal(again.failures, 1);
+    manager_ledger_load(&again, cache, "a.example+rsa", pool);
+    assert_int_equal(again.failures, 2);
+    assert_int_equal(cache_stat(cache, AUTOCERT_CACHE_PRIVATE, "a.example+rsa+state", &st, pool),
+                     APR_SUCCESS);
+}
+
+/* Failing and succeeding is no visit, and no reason to forget one. */
+static void test_visits_are_left_alone(void **state)
+{
+    (void)state;
+    ledger.visited = NOW - DAY;
+    note(BASE_ERROR_VALIDATION, 0);
+    note(BASE_ERROR_REFUSED, 0);
+    assert_int_equal(ledger.visited, NOW - DAY);
+    manager_ledger_succeed(&ledger, "https://ca.example/dir", 0, "http-01");
+    assert_int_equal(ledger.visited, NOW - DAY);
+}
+
+/* A record made before visits were noted is a good record. */
+static void test_record_without_a_visit(void **state)
+{
+    (void)state;
+    put_record("{\"v\":1,\"failures\":3}");
+    manager_ledger_load(&ledger, cache, "a.example", pool);
+    assert_int_equal(ledger.failures, 3);
+    assert_int_equal(ledger.visited, 0);
 }
 
 static void test_every_kind_of_problem_survives(void **state)
 {
     (void)state;
-    for (int kind = BASE_ERROR_NONE; kind <= BASE_ERROR_OPERATOR; kind++) {
+    for (int kind = BASE_ERROR_NONE; kind <= BASE_ERROR_REFUSED; kind++) {
         manager_ledger_t again;
 
         ledger.problem.kind = (base_error_kind_t)kind;
@@ -104,6 +149,8 @@ static void test_broken_records_are_nothing_known(void **state)
         "{\"v\":\"1\",\"failures\":3}",
         "{\"v\":1,\"failures\":-3,\"next\":-1,\"test\":1,\"ca\":7,\"problem\":[]}",
         "{\"v\":1,\"failures\":99999999999,\"next\":9223372036854775807}",
+        "{\"v\":1,\"visited\":9223372036854775807}", "{\"v\":1,\"visited\":-1}",
+        "{\"v\":1,\"visited\":\"1700000000\"}",
         "{\"v\":1,\"problem\":{\"kind\":\"unheard-of\",\"detail\":\"x\"}}"
     };
 
@@ -221,14 +268,15 @@ static void test_retry_after_is_kept(void **state)
 static void test_what_is_no_failure_changes_nothing(void **state)
 {
     static const base_error_kind_t kinds[] = {
-        BASE_ERROR_BUSY, BASE_ERROR_CANCELLED, BASE_ERROR_CA_DOWN, BASE_ERROR_NONE
+        BASE_ERROR_BUSY, BASE_ERROR_CANCELLED, BASE_ERROR_CA_DOWN, BASE_ERROR_NONE,
+        BASE_ERROR_REFUSED
     };
     manager_ledger_t before;
 
     (void)state;
     note(BASE_ERROR_VALIDATION, 0);
     before = ledger;
-    for (int i = 0; i < 4; i++) {
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         note(kinds[i], 0);
         assert_memory_equal(&ledger, &before, sizeof(ledger));
     }
@@ -262,6 +310,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_store_and_load),
+        TEST(test_each_certificate_has_its_own),
+        TEST(test_visits_are_left_alone),
+        TEST(test_record_without_a_visit),
         TEST(test_every_kind_of_problem_survives),
         TEST(test_broken_records_are_nothing_known),
         TEST(test_long_texts_are_cut),

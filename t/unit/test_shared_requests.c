@@ -24,7 +24,9 @@
 #define CHILDREN 8
 #define WISHES 60
 #define ROUNDS 1500
-#define RACES 150
+#define RACES 1000
+#define STOPPED 3
+#define STOPS 3000
 
 #define NONE SHARED_REQUESTS_NONE
 #define PENDING SHARED_REQUESTS_PENDING
@@ -242,6 +244,13 @@ static void test_one_hash_is_not_one_wish(void **state)
     shared_requests_answer(requests, &one, REFUSED, NOW + 60 * SECOND, NOW);
     assert_int_equal(shared_requests_find(requests, &one, NOW), REFUSED);
     assert_int_equal(shared_requests_find(requests, &two, NOW), PENDING);
+    /* the same of vhost and kind */
+    plant("a.example", 0, WISHED)->vhost++;
+    assert_int_equal(find("a.example", NOW), NONE);
+    plant("a.example", 0, WISHED)->kind++;
+    assert_int_equal(find("a.example", NOW), NONE);
+    plant("a.example", 0, WISHED);
+    assert_int_equal(find("a.example", NOW), PENDING);
 }
 
 /* 0 is no hash: a wish that would have it, found by search, has 1. */
@@ -313,6 +322,9 @@ static void test_odd_moments(void **state)
     answer("c.example", FAILED, APR_INT64_MAX);
     assert_int_equal(find("c.example", NOW), FAILED);
     assert_int_equal(find("c.example", NOW + 365 * 24 * 3600 * SECOND), FAILED);
+    add("e.example", NOW);
+    answer("e.example", FAILED, NOW + 0x100000000LL * SECOND);
+    assert_int_equal(find("e.example", NOW + SECOND), FAILED);
     /* 32 bits of seconds end in 2106: nothing special */
     clear(state);
     shared_requests_add(requests, wish_of("d.example"), apr_time_from_sec(0xffffffffLL));
@@ -559,6 +571,31 @@ static void test_wish_being_written_is_not_added_twice(void **state)
     assert_int_equal(phase_of(slot), FREE);
 }
 
+/* The last owner counted as dead, came back and wrote its hash into the slot, now another's:
+ * no entry is made of two, and the place is there again afterwards. */
+static void test_hash_of_an_owner_that_came_back(void **state)
+{
+    shared_requests_slot_t *slot = plant("a.example", 0, FREE);
+
+    (void)state;
+    slot->hash++;
+    assert_int_equal(add("a.example", NOW), KNOWN);
+    assert_int_equal(slot->state, ONE_USE);
+    assert_int_equal(slot->hash, 0);
+    assert_int_equal(add("a.example", NOW), ADDED);
+    assert_int_equal(drain(NOW), 1);
+}
+
+static void test_closing_is_its_owner_s_business(void **state)
+{
+    shared_requests_slot_t *slot = plant("a.example", 3, CLOSING);
+
+    (void)state;
+    assert_int_equal(add("a.example", NOW), ADDED);
+    assert_int_equal(slot->state, CLOSING);
+    assert_int_equal(drain(NOW), 1);
+}
+
 /* Only writers are judged by their time: the one who closes a slot begins anew. */
 static void test_time_is_of_writers_only(void **state)
 {
@@ -617,6 +654,7 @@ typedef struct crew_t {
     pthread_barrier_t start;
     shared_requests_wish_t wish[WISHES];
     volatile apr_uint32_t added[WISHES];
+    volatile apr_uint32_t unseen;
     volatile apr_uint32_t working;
     volatile apr_uint32_t clock;            /* seconds after NOW */
 } crew_t;
@@ -707,7 +745,7 @@ static void serve(int steps)
     for (int n = 0; n < WISHES && !steps; n++) {
         assert_int_equal(taken[n], crew->added[n]);
     }
-    assert_int_equal(count_phase(FREE) + count_phase(ANSWERED), SHARED_REQUESTS_SLOTS);
+    assert_true(steps || count_phase(FREE) + count_phase(ANSWERED) == SHARED_REQUESTS_SLOTS);
 }
 
 static void *wish_in_thread(void *data)
@@ -717,18 +755,16 @@ static void *wish_in_thread(void *data)
     return NULL;
 }
 
-static void run_threads(void *(*work)(void *))
+static void start(pthread_t threads[THREADS], void *(*work)(void *))
 {
-    pthread_t threads[THREADS];
-
-    pthread_barrier_init(&crew->start, NULL, THREADS);
     crew->working = THREADS;
     for (uintptr_t i = 0; i < THREADS; i++) {
         assert_int_equal(pthread_create(&threads[i], NULL, work, (void *)i), 0);
     }
-    if (work == wish_in_thread) {
-        serve(0);
-    }
+}
+
+static void join(pthread_t threads[THREADS])
+{
     for (int i = 0; i < THREADS; i++) {
         pthread_join(threads[i], NULL);
     }
@@ -738,9 +774,14 @@ static void run_threads(void *(*work)(void *))
 static void test_threads(void **state)
 {
     for (int crowded = 0; crowded < 2; crowded++) {
+        pthread_t threads[THREADS];
+
         clear(state);
         gather(crowded);
-        run_threads(wish_in_thread);
+        pthread_barrier_init(&crew->start, NULL, THREADS);
+        start(threads, wish_in_thread);
+        serve(0);
+        join(threads);
     }
 }
 
@@ -749,37 +790,42 @@ static void test_threads(void **state)
 static void test_threads_that_count_as_dead(void **state)
 {
     pthread_t threads[THREADS];
+    shared_requests_wish_t wish;
+    unsigned int cursor = 0;
 
     (void)state;
     gather(1);
     pthread_barrier_init(&crew->start, NULL, THREADS);
-    crew->working = THREADS;
-    for (uintptr_t i = 0; i < THREADS; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, wish_in_thread, (void *)i), 0);
-    }
+    start(threads, wish_in_thread);
     serve(SHARED_REQUESTS_STALE / 2);
-    for (int i = 0; i < THREADS; i++) {
-        pthread_join(threads[i], NULL);
+    join(threads);
+    shared_requests_rewind(requests);
+    while (shared_requests_take(requests, &cursor, &wish, NOW)) {
+        assert_true(identify(&wish) >= 0);
+        shared_requests_answer(requests, &wish, NONE, 0, NOW);
     }
-    pthread_barrier_destroy(&crew->start);
+    assert_int_equal(count_phase(FREE) + count_phase(ANSWERED), SHARED_REQUESTS_SLOTS);
 }
 
 /* All want the same few wishes at once, nobody takes: each stands there exactly once, and
- * exactly one was told so. */
+ * exactly one was told so. Who was told that it is there can see it. */
 static void *race(void *data)
 {
     unsigned int from = (unsigned int)(uintptr_t)data;
 
-    pthread_barrier_wait(&crew->start);
-    for (unsigned int i = 0; i < 4; i++) {
-        unsigned int n = (i + from) % 4;
+    for (int round = 0; round < RACES; round++) {
+        pthread_barrier_wait(&crew->start);
+        for (unsigned int i = 0; i < 4; i++) {
+            unsigned int n = (i + from / 4) % 4;
 
-        if (shared_requests_add(requests, &crew->wish[n], NOW) == ADDED) {
-            __atomic_add_fetch(&crew->added[n], 1, __ATOMIC_SEQ_CST);
+            if (shared_requests_add(requests, &crew->wish[n], NOW) == ADDED) {
+                __atomic_add_fetch(&crew->added[n], 1, __ATOMIC_SEQ_CST);
+            }
+            if (shared_requests_find(requests, &crew->wish[n], NOW) != PENDING) {
+                __atomic_add_fetch(&crew->unseen, 1, __ATOMIC_SEQ_CST);
+            }
         }
-        if (shared_requests_find(requests, &crew->wish[n], NOW) != PENDING) {
-            __atomic_add_fetch(&crew->added[WISHES - 1], 1, __ATOMIC_SEQ_CST);
-        }
+        pthread_barrier_wait(&crew->start);
     }
     return NULL;
 }
@@ -795,25 +841,31 @@ static void assert_each_once(void)
 
         assert_true(n >= 0);
         seen[n]++;
+        shared_requests_answer(requests, &wish, NONE, 0, NOW);
     }
     for (int n = 0; n < 4; n++) {
         assert_int_equal(seen[n], 1);
         assert_int_equal(crew->added[n], 1);
+        crew->added[n] = 0;
     }
-    /* who was told that it is there could also see it */
-    assert_int_equal(crew->added[WISHES - 1], 0);
-    assert_int_equal(count_phase(TAKEN), 4);
-    assert_int_equal(count_phase(FREE), SHARED_REQUESTS_SLOTS - 4);
+    assert_int_equal(crew->unseen, 0);
+    assert_int_equal(count_phase(FREE), SHARED_REQUESTS_SLOTS);
 }
 
 static void test_threads_make_no_duplicates(void **state)
 {
-    for (int i = 0; i < RACES; i++) {
-        clear(state);
-        gather(0);
-        run_threads(race);
+    pthread_t threads[THREADS];
+
+    (void)state;
+    gather(0);
+    pthread_barrier_init(&crew->start, NULL, THREADS + 1);
+    start(threads, race);
+    for (int round = 0; round < RACES; round++) {
+        pthread_barrier_wait(&crew->start);
+        pthread_barrier_wait(&crew->start);
         assert_each_once();
     }
+    join(threads);
 }
 
 /* ---- processes ---- */
@@ -838,10 +890,10 @@ static void test_forked_children(void **state)
 
 static void test_forked_children_make_no_duplicates(void **state)
 {
+    (void)state;
     for (int round = 0; round < 30; round++) {
         int go[2];
 
-        clear(state);
         gather(0);
         assert_int_equal(pipe(go), 0);
         for (unsigned int i = 0; i < CHILDREN; i++) {
@@ -869,6 +921,60 @@ static void test_forked_children_make_no_duplicates(void **state)
     }
 }
 
+/* Who is told that a wish is new is alone with it until it is answered. */
+static void add_and_answer(void)
+{
+    alarm(600);      /* not for ever, should the test have failed */
+    for (;;) {
+        if (shared_requests_add(requests, &crew->wish[0], NOW) == ADDED) {
+            if (__atomic_add_fetch(&crew->working, 1, __ATOMIC_SEQ_CST) != 1) {
+                __atomic_add_fetch(&crew->unseen, 1, __ATOMIC_SEQ_CST);
+            }
+            __atomic_add_fetch(&crew->added[0], 1, __ATOMIC_SEQ_CST);
+            __atomic_sub_fetch(&crew->working, 1, __ATOMIC_SEQ_CST);
+            shared_requests_answer(requests, &crew->wish[0], NONE, 0, NOW);
+        }
+    }
+}
+
+/* Children that want the same, each stopped for a while where it is hardly ever otherwise. */
+static void test_children_stopped_in_the_middle(void **state)
+{
+    pid_t pids[STOPPED];
+    int stopped[STOPPED] = { 0 };
+    unsigned int seed = 1;
+
+    (void)state;
+    gather(0);
+    memset(crew->wish[0].name, 'a', BASE_HOSTNAME_MAX);     /* takes longest to write */
+    crew->wish[0].name[BASE_HOSTNAME_MAX] = '\0';
+    for (int i = 0; i < STOPPED; i++) {
+        pids[i] = fork();
+        if (pids[i] == 0) {
+            add_and_answer();
+        }
+    }
+    for (int i = 0; i < STOPS; i++) {
+        int n = rand_r(&seed) % STOPPED;
+        int status;
+
+        stopped[n] = !stopped[n];
+        kill(pids[n], stopped[n] ? SIGSTOP : SIGCONT);
+        if (stopped[n]) {
+            assert_int_equal(waitpid(pids[n], &status, WUNTRACED), pids[n]);
+        }
+        for (volatile int j = rand_r(&seed) % 3000; j > 0; j--) {
+        }
+    }
+    for (int i = 0; i < STOPPED; i++) {
+        kill(pids[i], SIGKILL);
+    }
+    while (wait(NULL) > 0) {
+    }
+    assert_true(crew->added[0] > 0);
+    assert_int_equal(crew->unseen, 0);
+}
+
 /* Children killed anywhere cost nothing that does not come back. */
 static void test_killed_children(void **state)
 {
@@ -882,6 +988,7 @@ static void test_killed_children(void **state)
             if (pids[i] == 0) {
                 unsigned int seed = i;
 
+                alarm(600);
                 for (;;) {
                     int n = rand_r(&seed) % WISHES;
 
@@ -935,6 +1042,8 @@ int main(void)
         cmocka_unit_test_setup(test_owner_killed_before_it_set_the_time, clear),
         cmocka_unit_test_setup(test_clock_set_back_buries_nobody, clear),
         cmocka_unit_test_setup(test_wish_being_written_is_not_added_twice, clear),
+        cmocka_unit_test_setup(test_hash_of_an_owner_that_came_back, clear),
+        cmocka_unit_test_setup(test_closing_is_its_owner_s_business, clear),
         cmocka_unit_test_setup(test_time_is_of_writers_only, clear),
         cmocka_unit_test_setup(test_overwritten_wish_is_not_handed_out, clear),
         cmocka_unit_test_setup(test_threads, clear),
@@ -942,6 +1051,7 @@ int main(void)
         cmocka_unit_test_setup(test_threads_make_no_duplicates, clear),
         cmocka_unit_test_setup(test_forked_children, clear),
         cmocka_unit_test_setup(test_forked_children_make_no_duplicates, clear),
+        cmocka_unit_test_setup(test_children_stopped_in_the_middle, clear),
         cmocka_unit_test_setup(test_killed_children, clear)
     };
 
