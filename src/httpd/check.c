@@ -349,8 +349,8 @@ static void add_to_policy(check_t *check, const server_rec *s, httpd_config_t *c
 
         if (known != NULL && !manager_policy_settings_equal(known->settings, &config->settings))
             fail(check, place, name, "it stands in two vhosts with different AutocertChallenges, "
-                 "AutocertKeyTypes, AutocertCSRExtension, AutocertRenewBefore or AutocertRetire: write the same in "
-                 "both, or name it in one only");
+                 "AutocertKeyTypes, AutocertCSRExtension, AutocertRenewBefore or AutocertRetire: write the same "
+                 "in both, or name it in one only");
         manager_policy_add(check->global->policy, name, &config->settings, alias);
     }
 }
@@ -389,7 +389,8 @@ static apr_uint32_t identify(check_t *check, const server_rec *s, const httpd_co
     for (addr = s->addrs; addr != NULL; addr = addr->next)
         text = apr_psprintf(check->ptemp, "%s %s:%d", text, addr->virthost, (int)addr->host_port);
     for (i = 0; i < config->settings.kinds; i++)
-        text = apr_pstrcat(check->ptemp, text, " ", crypto_key_type_name(config->settings.key_types[i]), NULL);
+        text = apr_pstrcat(check->ptemp, text, " ", crypto_key_type_name(config->settings.key_types[i]),
+                           NULL);
     for (id = base_hostname_hash(text); id == 0 || manager_policy_find_vhost(check->global->policy, id); id++)
         ;
     return id;
@@ -400,8 +401,8 @@ static void add_rules(check_t *check, server_rec *s, httpd_config_t *config, con
     if (rules->nelts == 0)
         return;
     if (config->any && !check->global->client_limit_set)
-        fail(check, &config->rules_place, NULL, "AutocertHostPolicy: \"any\" lets every stranger cause orders: "
-             "write \"AutocertClientLimit 20 1h\" in server config, or \"AutocertClientLimit none\" if you "
+        fail(check, &config->rules_place, NULL, "AutocertHostPolicy: \"any\" lets every stranger cause "
+             "orders: write \"AutocertClientLimit 20 1h\" in server config, or \"AutocertClientLimit none\" if you "
              "mean it");
     config->vhost.id = identify(check, s, config);
     config->vhost.settings = &config->settings;
@@ -436,8 +437,8 @@ static void check_reach(check_t *check, const apr_array_header_t *vhosts, int in
     for (addr = s->addrs; addr != NULL; addr = addr->next)
         if (is_first_of(addr, vhosts, index))
             return;
-    warn(check, &config->rules_place, NULL, "AutocertHostPolicy: names that no vhost has go to the first one of "
-         "this address, so these lines see none: write \"ServerAlias *\" in this vhost, or put it first");
+    warn(check, &config->rules_place, NULL, "AutocertHostPolicy: names that no vhost has go to the first one "
+         "of this address, so these lines see none: write \"ServerAlias *\" in this vhost, or put it first");
 }
 
 /* Once for a line, also when several vhosts inherit it. */

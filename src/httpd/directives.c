@@ -671,8 +671,8 @@ static const char *set_wait(cmd_parms *cmd, void *dir, const char *time, const c
     if (err != NULL || (err = refuse(cmd, httpd_values_duration(&config->wait, time, cmd->pool))) != NULL)
         return err;
     if (config->wait > SHARED_WAITERS_WAIT_MAX)
-        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is longer than any client waits: write 5mi or less",
-                                        time));
+        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is longer than any client waits: write 5mi or "
+                                        "less", time));
     config->wait_set = 1;
     config->wait_most = 0;
     return most ? refuse(cmd, httpd_values_count(&config->wait_most, most, "how many handshakes may wait",
@@ -715,7 +715,8 @@ static const char *set_client_limit(cmd_parms *cmd, void *dir, int argc, char *c
         || (err = httpd_values_duration(&limit->period, argv[1], cmd->pool)) != NULL)
         return refuse(cmd, err);
     if (limit->period < apr_time_from_sec(1) || limit->period > SHARED_CLIENTS_PERIOD_MAX)
-        return refuse(cmd, apr_psprintf(cmd->pool, "the period \"%s\" is out of range: write 1s to 30d", argv[1]));
+        return refuse(cmd, apr_psprintf(cmd->pool, "the period \"%s\" is out of range: write 1s to 30d",
+                                        argv[1]));
     for (i = 3; i < argc; i++)
         if ((err = add_exempt(cmd, argv[i])) != NULL)
             return err;
@@ -776,8 +777,8 @@ const command_rec httpd_directives_table[] = {
     AP_INIT_TAKE_ARGV("AutocertDomain", set_domain, NULL, RSRC_CONF,
                       "names that get a certificate; none: ServerName and every ServerAlias"),
     AP_INIT_TAKE_ARGV("AutocertHostPolicy", add_host_policy, NULL, RSRC_CONF,
-                      "none, file PATH [preload], match REGEX, ask URL [cafile=FILE] [timeout=T], or any: which "
-                      "names that no AutocertDomain lists may get a certificate"),
+                      "none, file PATH [preload], match REGEX, ask URL [cafile=FILE] [timeout=T], or any: "
+                      "which names that no AutocertDomain lists may get a certificate"),
     AP_INIT_TAKE_ARGV("AutocertListener", set_listener, NULL, RSRC_CONF,
                       "[[address:]port] and names of a complete HTTPS server"),
     AP_INIT_TAKE_ARGV("AutocertCA", set_ca, NULL, RSRC_CONF,

@@ -116,7 +116,8 @@ static const char *add_match(const cmd_parms *cmd, httpd_config_t *config, int a
     ap_regex_t *regex;
 
     if (argc != 1)
-        return say(cmd, "%s wants one pattern, for example \"match shop[0-9]{1,4}\\.example\\.org\"", "\"match\"");
+        return say(cmd, "%s wants one pattern, for example \"match shop[0-9]{1,4}\\.example\\.org\"",
+                   "\"match\"");
     regex = ap_pregcomp(cmd->pool, apr_pstrcat(cmd->pool, "^(?:", argv[0], ")$", NULL), AP_REG_ICASE);
     if (regex == NULL)
         return say(cmd, "\"%s\" is no regular expression: write for example "
@@ -137,7 +138,8 @@ static const char *add_file(const cmd_parms *cmd, httpd_config_t *config, int ar
     apr_status_t rv;
 
     if (argc < 1 || argc > 2 || (argc == 2 && strcasecmp(argv[1], "preload") != 0))
-        return say(cmd, "\"%s\" wants the path of a file of names, and may be followed by \"preload\"", "file");
+        return say(cmd, "\"%s\" wants the path of a file of names, and may be followed by \"preload\"",
+                   "file");
     path = ap_server_root_relative(cmd->pool, argv[0]);
     rv = apr_stat(&info, path, APR_FINFO_TYPE, cmd->temp_pool);
     if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
@@ -161,8 +163,8 @@ static const char *read_url(const cmd_parms *cmd, manager_ask_endpoint_t *endpoi
     if (strncasecmp(text, "unix:", 5) == 0) {
         bar = strchr(text, '|');
         if (bar == NULL || bar == text + 5)
-            return say(cmd, "\"%s\" is no URL of a socket: write \"unix:/path/of/socket|http://localhost/path\"",
-                       text);
+            return say(cmd, "\"%s\" is no URL of a socket: write "
+                       "\"unix:/path/of/socket|http://localhost/path\"", text);
         endpoint->unix_path = ap_server_root_relative(cmd->pool,
                                                       apr_pstrmemdup(cmd->pool, text + 5, bar - text - 5));
         endpoint->url = bar + 1;

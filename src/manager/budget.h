@@ -50,7 +50,8 @@ void manager_budget_return(cache_t *cache, const char *ca_id, const manager_budg
  * order per period. Takes from all three buckets ("budget+ID", "budget+ID+demand",
  * "budget+ID+demand+OWNER") or from none.
  * @param when the latest moment that any of them names
- * @param everybody with APR_EAGAIN non-zero: the CA's own bucket is empty; zero: only such names are held back
+ * @param everybody with APR_EAGAIN non-zero: the CA's own bucket is empty; zero: only such names are held
+ *        back
  */
 apr_status_t manager_budget_take_demand(cache_t *cache, const char *ca_id,
                                         const manager_budget_rate_t *rate, const char *name, apr_time_t now,

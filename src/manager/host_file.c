@@ -164,15 +164,15 @@ static apr_status_t fill_line(void *baton, const char *name)
 
 static void report_load(const manager_host_file_t *file, const tally_t *tally, apr_size_t left_out)
 {
-    base_log(BASE_LOG_NOTICE, "AC0160", NULL, "%s: %" APR_SIZE_T_FMT " name%s read; handshakes go by them from "
-             "now on", file->path, tally->names, tally->names == 1 ? "" : "s");
+    base_log(BASE_LOG_NOTICE, "AC0160", NULL, "%s: %" APR_SIZE_T_FMT " name%s read; handshakes go by them "
+             "from now on", file->path, tally->names, tally->names == 1 ? "" : "s");
     if (tally->wrong > 0)
-        base_log(BASE_LOG_WARNING, "AC0162", NULL, "%s:%d: this line is no host name%s; it is skipped until the "
-                 "file changes", file->path, tally->first_wrong,
+        base_log(BASE_LOG_WARNING, "AC0162", NULL, "%s:%d: this line is no host name%s; it is skipped until "
+                 "the file changes", file->path, tally->first_wrong,
                  tally->wrong > 1 ? ", and more are none" : "");
     if (left_out > 0)
-        base_log(BASE_LOG_WARNING, "AC0163", NULL, "%s: %" APR_SIZE_T_FMT " names more than there is room for; "
-                 "they are not allowed until a graceful restart makes more", file->path, left_out);
+        base_log(BASE_LOG_WARNING, "AC0163", NULL, "%s: %" APR_SIZE_T_FMT " names more than there is room "
+                 "for; they are not allowed until a graceful restart makes more", file->path, left_out);
 }
 
 static apr_status_t report_trouble(const manager_host_file_t *file, apr_status_t rv, apr_status_t *reported)

@@ -30,7 +30,7 @@
 #define BUDGET_LOG_EVERY apr_time_from_sec(3600)
 #define CA_RETRY_AFTER_MAX apr_time_from_sec(24 * 3600)     /* a CA that says more is mistaken */
 #define CA_PAUSE_OPERATOR apr_time_from_sec(3600)   /* a human must act first */
-#define WORTH_WAITING apr_time_from_sec(10)         /* a client may still wait for an order that begins then */
+#define WORTH_WAITING apr_time_from_sec(10)         /* a client may wait for an order that begins then */
 #define TIDY_EVERY apr_time_from_sec(24 * 3600)
 #define CROWDED_RETRY apr_time_from_sec(1)          /* no room in the queue: the client is told "not now" */
 
@@ -680,7 +680,8 @@ static void list_rules(manager_scheduler_t *scheduler, apr_pool_t *pool)
 
             if (rule->ask != NULL && !has_endpoint(scheduler->endpoints, rule->ask))
                 APR_ARRAY_PUSH(scheduler->endpoints, const manager_ask_endpoint_t *) = rule->ask;
-            if (rule->file != NULL && rule->file->names != NULL && !is_watched(scheduler->files, rule->file)) {
+            if (rule->file != NULL && rule->file->names != NULL
+                && !is_watched(scheduler->files, rule->file)) {
                 watched_t *watched = apr_array_push(scheduler->files);
 
                 watched->file = rule->file;
