@@ -349,8 +349,8 @@ static void add_to_policy(check_t *check, const server_rec *s, httpd_config_t *c
 
         if (known != NULL && !manager_policy_settings_equal(known->settings, &config->settings))
             fail(check, place, name, "it stands in two vhosts with different AutocertChallenges, "
-                 "AutocertKeyTypes, AutocertCSRExtension, AutocertRenewBefore or AutocertRetire: write the same "
-                 "in both, or name it in one only");
+                 "AutocertKeyTypes, AutocertCSRExtension, AutocertRenewBefore or AutocertRetire: write the "
+                 "same in both, or name it in one only");
         manager_policy_add(check->global->policy, name, &config->settings, alias);
     }
 }
@@ -402,8 +402,8 @@ static void add_rules(check_t *check, server_rec *s, httpd_config_t *config, con
         return;
     if (config->any && !check->global->client_limit_set)
         fail(check, &config->rules_place, NULL, "AutocertHostPolicy: \"any\" lets every stranger cause "
-             "orders: write \"AutocertClientLimit 20 1h\" in server config, or \"AutocertClientLimit none\" if you "
-             "mean it");
+             "orders: write \"AutocertClientLimit 20 1h\" in server config, or \"AutocertClientLimit none\" "
+             "if you mean it");
     config->vhost.id = identify(check, s, config);
     config->vhost.settings = &config->settings;
     config->vhost.rules = rules;

@@ -75,8 +75,8 @@ static void report_limit(const conn_rec *c, const manager_policy_name_t *name, a
     if (base_log_limit(&limit, apr_time_sec(now), 1, others))
         ap_log_cerror(APLOG_MARK, APLOG_NOTICE, 0, c, "AC0340: autocert: %s: not ordered: the network of %s "
                       "has caused its %d orders per %" APR_TIME_T_FMT " s (AutocertClientLimit)%s; "
-                      "certificates that are there are served, other clients may cause it", name->name, c->client_ip,
-                      rate->orders, apr_time_sec(rate->period), others);
+                      "certificates that are there are served, other clients may cause it", name->name,
+                      c->client_ip, rate->orders, apr_time_sec(rate->period), others);
 }
 
 /* May this client cause an order? *counted says whether it has to be given back when it was not needed. */

@@ -116,12 +116,12 @@ static const char *add_match(const cmd_parms *cmd, httpd_config_t *config, int a
     ap_regex_t *regex;
 
     if (argc != 1)
-        return say(cmd, "%s wants one pattern, for example \"match shop[0-9]{1,4}\\.example\\.org\"",
+        return say(cmd, "%s wants one pattern, for example \"match shop[0-9]{1,4}[.]example[.]org\"",
                    "\"match\"");
     regex = ap_pregcomp(cmd->pool, apr_pstrcat(cmd->pool, "^(?:", argv[0], ")$", NULL), AP_REG_ICASE);
     if (regex == NULL)
         return say(cmd, "\"%s\" is no regular expression: write for example "
-                   "\"shop[0-9]{1,4}\\.example\\.org\"", argv[0]);
+                   "\"shop[0-9]{1,4}[.]example[.]org\"", argv[0]);
     rule = push_rule(config);
     rule->judge = judge_match;
     rule->baton = regex;

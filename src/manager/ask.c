@@ -56,8 +56,9 @@ const char *manager_ask_check_url(const char *url, apr_pool_t *pool)
     const char *query;
 
     if (!acme_http_url_is_endpoint(url))
-        return apr_psprintf(pool, "\"%s\" is no URL that can be asked: write http:// or https://, a host, and "
-                            "no user and no fragment, for example \"http://127.0.0.1:8080/may-have\"", url);
+        return apr_psprintf(pool, "\"%s\" is no URL that can be asked: write http:// or https://, a host, "
+                            "and no user and no fragment, for example "
+                            "\"http://127.0.0.1:8080/may-have\"", url);
     query = strchr(url, '?');
     if (has_member(query, "domain") || has_member(query, "ip"))
         return apr_psprintf(pool, "\"%s\" has \"domain=\" or \"ip=\" in its query, which are added to it: "
