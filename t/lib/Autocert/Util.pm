@@ -64,7 +64,8 @@ sub wait_until
 }
 
 # Distinct free loopback ports. They lie below the range that the kernel takes for
-# outgoing connections: nothing grabs one while its server is being restarted.
+# outgoing connections: nothing grabs one while its server is being restarted. AUTOCERT_PORTS=2/3 is the
+# second third of them: runs side by side keep out of each other's way.
 my %taken;
 
 sub free_ports
@@ -76,11 +77,13 @@ sub free_ports
         my ($first) = split ' ', <$range>;
         $top = $first if $first > PORT_FIRST + 1000;
     }
+    my ($share, $shares) = ($ENV{AUTOCERT_PORTS} // '1/1') =~ m{^(\d+)/(\d+)$};
+    my $width = int(($top - PORT_FIRST) / $shares);
     my @ports;
     for (1 .. $count) {
         my $port;
         for (1 .. PORT_TRIES) {
-            my $try = PORT_FIRST + int rand($top - PORT_FIRST);
+            my $try = PORT_FIRST + ($share - 1) * $width + int rand $width;
             next if $taken{$try};
             # No reuse flag: a port in any state of use is refused.
             IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', LocalPort => $try,
