@@ -23,9 +23,11 @@ use Autocert::Util qw(slurp spit run_program spawn reap_within);
 
 use constant {
     FIRST_MAX     => 0.5,      # seconds
-    SECOND_RATIO  => 1.5,      # to a static certificate; one handshake is a throw of dice
+    SECOND_RATIO  => 1.5,      # to a static certificate; single handshakes scatter
+    QUICK_RATIO   => 3,        # few of them: a smoke run looks for disasters
     FACTOR_MIN    => 3,
     KEEP_MIN      => 0.8,      # of the rate of good handshakes, in a flood
+    WARM          => 200,      # handshakes before the first that counts as a second
     CLIENTS       => 20,
     GOOD_NAMES    => 50,
     GOOD_RATE     => 200,      # handshakes a second
@@ -34,7 +36,8 @@ use constant {
     RUN_SECONDS   => 600,      # bound of one run of the clients
 };
 
-my $single_names = 5;
+my $single_names = quick() ? 3 : 11;
+my $second_ratio = quick() ? QUICK_RATIO : SECOND_RATIO;
 my $many_names = $ENV{AUTOCERT_BENCH_NAMES} // (quick() ? 20 : 100);
 my $flood_seconds = quick() ? 3 : 20;
 # Waiting handshakes hold workers, at most half of a child's; all clients may wait in one.
@@ -138,18 +141,22 @@ sub measure_single
     my $static = start_static(@names);
     my @runs = (start_ours('single', 'event'), start_go('single-go'));
     $_->{root} = $_->{pebble}->root for @runs;
-    # Whoever serves in a child for the first time pays for what is made then.
-    visit($static->{server}->https, $static->{root}, 1, ($names[0]) x CLIENTS);
-
-    my @order = (@runs, $static);
+    # The static server comes right after ours: what the neighbours do changes with time.
+    my ($ours, $go) = @runs;
+    my @order = ($ours, $static, $go);
     for my $name (@names) {
         for my $run (@order) {
-            my @visit = ($run->{server}->https, $run->{root}, 1, $name);
-            for my $turn ($run == $static ? 'second' : ('first', 'second')) {
-                my ($seen) = visit(@visit);
-                is $seen->{$name}{result}, 'ok', "$run->{what}: $turn handshake for $name";
-                push @{ $run->{$turn} }, $seen->{$name}{seconds};
+            my @visit = ($run->{server}->https, $run->{root}, 1);
+            if ($run != $static) {
+                my ($seen) = visit(@visit, $name);
+                is $seen->{$name}{result}, 'ok', "$run->{what}: first handshake for $name";
+                push @{ $run->{first} }, $seen->{$name}{seconds};
             }
+            # A thread that serves for the first time pays for what is made then.
+            visit(@visit, ($name) x WARM) if $name eq $names[0];
+            my ($seen) = visit(@visit, $name);
+            is $seen->{$name}{result}, 'ok', "$run->{what}: another handshake for $name";
+            push @{ $run->{second} }, $seen->{$name}{seconds};
         }
     }
     for my $run (@runs) {
@@ -165,13 +172,12 @@ sub measure_single
     }
     table("One new name after another, median of $single_names: its first handshake and its second",
         @rows);
-    my ($ours) = @runs;
     cmp_ok median(@{ $ours->{first} }), '<', FIRST_MAX,
         'seconds of the first handshake for a name';
-    my $ratio = median(@{ $ours->{second} }) / median(@{ $static->{second} });
+    my $ratio = median(map { $ours->{second}[$_] / $static->{second}[$_] } 0 .. $#names);
     report(sprintf 'the second handshake takes %.2f times as long as a static one (goal: at most %s)',
-        $ratio, SECOND_RATIO);
-    cmp_ok $ratio, '<=', SECOND_RATIO, 'the second handshake, beside a static certificate';
+        $ratio, $second_ratio);
+    cmp_ok $ratio, '<=', $second_ratio, 'the second handshake, beside a static certificate';
     stop_run($_) for @runs;
     $static->{server}->stop;
     return;
