@@ -35,8 +35,7 @@ sub refused_lines
 
 my $kinds = 'is unknown: write one of none, file PATH, match REGEX, ask URL, any';
 my $file_words = '"file" wants the path of a file of names, and may be followed by "preload"';
-my $ask_words = 'is no URL that can be asked: write http:// or https://, a host, and no user and no fragment, '
-    . 'for example "http://127.0.0.1:8080/may-have"';
+my $ask_words = 'is no URL that can be asked: write http://HOST/PATH or https://HOST/PATH';
 refused_lines('AutocertHostPolicy',
     ['all', "\"all\" $kinds"],
     ['', "\"\" $kinds"],
@@ -50,12 +49,11 @@ refused_lines('AutocertHostPolicy',
     ['file /nowhere/names', '/nowhere/names does not exist: make it, one name a line'],
     ["file $root", "$root is not a file: write the path of a file with one name a line"],
     ['ask', '"ask" wants a URL, for example "ask http://127.0.0.1:8080/may-have"'],
-    (map { ["ask $_", "\"$_\" $ask_words"] } 'ftp://host/', 'http://', 'http:///path', '/path',
-        'http://user:pass@host/'),
-    ['ask http://host/?domain=x', '"http://host/?domain=x" has "domain=" or "ip=" in its query, which are added '
-        . 'to it: leave them out'],
-    ['ask http://host/?a=b&ip=x', '"http://host/?a=b&ip=x" has "domain=" or "ip=" in its query, which are added '
-        . 'to it: leave them out'],
+    (map { ["ask $_", "\"$_\" $ask_words"] } 'ftp://host/', 'http://', 'http:///path', '/path'),
+    ['ask http://user:pass@host/', '"http://user:pass@host/" has a user before its host: write the URL without it; '
+        . 'a secret for the endpoint may stand in the path or the query'],
+    (map { ["ask $_", "\"$_\" has \"domain=\" or \"ip=\" in its query, which are added to each question: write "
+        . 'the URL without them'] } 'http://host/?domain=x', 'http://host/?a=b&ip=x'),
     ['ask unix:/run/ask', '"unix:/run/ask" is no URL of a socket: write '
         . '"unix:/path/of/socket|http://localhost/path"'],
     ['ask http://host/ colour=red', '"colour=red" is not one of cafile=FILE, timeout=DURATION'],
