@@ -31,6 +31,10 @@ struct acme_http_t {
     const char *user_agent;
     const char *cafile;
     const char *proxy;
+    int plain;
+    const char *unix_path;
+    int no_redirects;
+    int no_slow_limit;
     const base_stop_t *stop;
     apr_thread_mutex_t *mutex;          /* guards idle and idle_count, nothing else */
     handle_t *idle;
@@ -111,6 +115,10 @@ apr_status_t acme_http_create(acme_http_t **http, const acme_http_config_t *conf
     h->user_agent = apr_pstrdup(pool, config->user_agent);
     h->cafile = apr_pstrdup(pool, config->cafile);
     h->proxy = apr_pstrdup(pool, config->proxy != NULL ? config->proxy : "");
+    h->plain = config->plain;
+    h->unix_path = apr_pstrdup(pool, config->unix_path);
+    h->no_redirects = config->no_redirects;
+    h->no_slow_limit = config->no_slow_limit;
     h->stop = stop;
     apr_pool_cleanup_register(pool, h, close_idle, apr_pool_cleanup_null);
     *http = h;
@@ -270,25 +278,32 @@ static apr_status_t report(const handle_t *handle, const exchange_t *exchange, C
     return base_error_set(err, kind, st, "%s %.200s: %s", request->method, request->url, words);
 }
 
-static void set_protocols(CURL *easy)
+static void set_protocols(CURL *easy, int plain)
 {
 #if LIBCURL_VERSION_NUM >= 0x075500
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "https");
-    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "https");
+    const char *protocols = plain ? "http,https" : "https";
+
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, protocols);
+    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, protocols);
 #else
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS, (long)CURLPROTO_HTTPS);
-    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, (long)CURLPROTO_HTTPS);
+    long protocols = plain ? CURLPROTO_HTTP | CURLPROTO_HTTPS : CURLPROTO_HTTPS;
+
+    curl_easy_setopt(easy, CURLOPT_PROTOCOLS, protocols);
+    curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS, protocols);
 #endif
 }
 
 static void set_connection(const acme_http_t *http, CURL *easy)
 {
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    set_protocols(easy);
+    set_protocols(easy, http->plain);
     /* Empty strings, not NULL: those would mean "ask the environment". */
     curl_easy_setopt(easy, CURLOPT_PROXY, http->proxy);
     curl_easy_setopt(easy, CURLOPT_NOPROXY, "");
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+    if (http->unix_path != NULL) {
+        curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, http->unix_path);
+    }
     if (http->cafile != NULL) {
         /* This file alone is trusted, not the system's directory besides. */
         curl_easy_setopt(easy, CURLOPT_CAINFO, http->cafile);
@@ -299,8 +314,11 @@ static void set_connection(const acme_http_t *http, CURL *easy)
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
                      (long)apr_time_as_msec(ACME_HTTP_CONNECT_TIMEOUT));
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long)ACME_HTTP_SLOW_BYTES);
-    curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)ACME_HTTP_SLOW_SECONDS);
+    /* It would also end a request whose answer has not begun. */
+    if (!http->no_slow_limit) {
+        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long)ACME_HTTP_SLOW_BYTES);
+        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)ACME_HTTP_SLOW_SECONDS);
+    }
 #if LIBCURL_VERSION_NUM >= 0x075700
     /* Without it, giving up on a name that is still being looked up joins the resolver's
      * thread: a hanging DNS server would outlast our time-outs and a request to stop. */
@@ -308,7 +326,7 @@ static void set_connection(const acme_http_t *http, CURL *easy)
 #endif
 }
 
-static void set_method(CURL *easy, const acme_http_request_t *request)
+static void set_method(CURL *easy, const acme_http_request_t *request, int no_redirects)
 {
     if (strcmp(request->method, "POST") == 0) {
         curl_easy_setopt(easy, CURLOPT_POST, 1L);
@@ -322,7 +340,7 @@ static void set_method(CURL *easy, const acme_http_request_t *request)
     else {
         /* Only here: a POST is signed for one URL (RFC 8555 section 6.4). */
         curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
-        curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 1L);
+        curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, no_redirects ? 0L : 1L);
         curl_easy_setopt(easy, CURLOPT_MAXREDIRS, (long)ACME_HTTP_REDIRECTS_MAX);
     }
 }
@@ -335,7 +353,7 @@ static void set_request(const acme_http_t *http, handle_t *handle, exchange_t *e
 
     handle->error[0] = '\0';
     set_connection(http, easy);
-    set_method(easy, request);
+    set_method(easy, request, http->no_redirects);
     curl_easy_setopt(easy, CURLOPT_URL, request->url);
     /* The path on the wire must be the one in the JWS. */
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
@@ -461,6 +479,11 @@ static acme_http_response_t *make_response(handle_t *handle, exchange_t *exchang
     return response;
 }
 
+static int is_usable_here(const acme_http_t *http, const char *url)
+{
+    return http->plain ? acme_http_url_is_usable_plain(url) : acme_http_url_is_usable(url);
+}
+
 apr_status_t acme_http_do(acme_http_t *http, const acme_http_request_t *request,
                           acme_http_response_t **response, apr_pool_t *pool,
                           base_error_t *err)
@@ -473,10 +496,10 @@ apr_status_t acme_http_do(acme_http_t *http, const acme_http_request_t *request,
     run_t run;
 
     *response = NULL;
-    if (!acme_http_url_is_usable(request->url)) {
+    if (!is_usable_here(http, request->url)) {
         return base_error_set(err, BASE_ERROR_CA_DOWN, APR_EINVAL,
-                              "\"%.200s\" is not a usable https URL",
-                              request->url != NULL ? request->url : "");
+                              "\"%.200s\" is not a usable http%s URL",
+                              request->url != NULL ? request->url : "", http->plain ? "" : "s");
     }
     exchange.pool = pool;
     exchange.headers = apr_table_make(pool, 16);
@@ -537,15 +560,16 @@ static int is_visible(const char *s)
     return n > 0;
 }
 
-int acme_http_url_is_usable(const char *url)
+/* @param scheme with "://"; what the URL must begin with */
+static int is_usable(const char *url, const char *scheme)
 {
     CURLU *parts = NULL;
     char *host = NULL;
     int usable = 0;
+    size_t len = strlen(scheme);
 
     /* libcurl would take "https:///name" for "https://name". */
-    if (url == NULL || strncasecmp(url, "https://", 8) != 0 || url[8] == '/'
-        || !is_visible(url)) {
+    if (url == NULL || strncasecmp(url, scheme, len) != 0 || url[len] == '/' || !is_visible(url)) {
         return 0;
     }
     parts = curl_url();
@@ -556,6 +580,16 @@ int acme_http_url_is_usable(const char *url)
     curl_free(host);
     curl_url_cleanup(parts);
     return usable;
+}
+
+int acme_http_url_is_usable(const char *url)
+{
+    return is_usable(url, "https://");
+}
+
+int acme_http_url_is_usable_plain(const char *url)
+{
+    return is_usable(url, "http://") || is_usable(url, "https://");
 }
 
 /* Non-zero when the reference begins with a scheme (RFC 3986 section 3.1). */

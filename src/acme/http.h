@@ -1,9 +1,10 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 /**
  * @file acme/http.h
- * HTTPS to one CA; the only file that knows libcurl. Blocking, bounded in time and
- * size, ended at once when the process is asked to stop. Any number of threads may use
- * one acme_http_t; each request borrows a handle with its open connections.
+ * HTTPS to one CA, and HTTP to one endpoint of the site's own (manager/ask.h); the only file that
+ * knows libcurl. Blocking, bounded in time and size, ended at once when the process is asked to
+ * stop. Any number of threads may use one acme_http_t; each request borrows a handle with its open
+ * connections.
  */
 #ifndef ACME_HTTP_H
 #define ACME_HTTP_H
@@ -31,8 +32,12 @@ typedef struct acme_http_t acme_http_t;
 
 typedef struct acme_http_config_t {
     const char *user_agent;     /* RFC 8555 section 6.1: a MUST */
-    const char *cafile;         /* PEM trust for the CA's own TLS; NULL: the system's */
+    const char *cafile;         /* PEM trust for the server's own TLS; NULL: the system's */
     const char *proxy;          /* URL; NULL or "": none. The environment is ignored */
+    int plain;                  /* http URLs too; 0: only https ones, also after a redirect */
+    const char *unix_path;      /* connect to this socket instead of the URL's host; NULL: no */
+    int no_redirects;           /* a GET follows none: what says "elsewhere" is the answer */
+    int no_slow_limit;          /* only the timeout counts, not ACME_HTTP_SLOW_BYTES besides */
 } acme_http_config_t;
 
 /** One answer; all of it in the request's pool, strings never NULL unless said. */
@@ -61,6 +66,9 @@ apr_status_t acme_http_create(acme_http_t **http, const acme_http_config_t *conf
 /** Non-zero when the URL is https, has a host and no user, only visible ASCII, and is not
  * longer than allowed. NULL is not usable. */
 int acme_http_url_is_usable(const char *url);
+
+/** The same, but http will do too: for an acme_http_t that is `plain`. */
+int acme_http_url_is_usable_plain(const char *url);
 
 typedef struct acme_http_request_t {
     const char *method;         /* "GET", "HEAD" or "POST" */

@@ -103,18 +103,35 @@ static void answer(server_request_t *r, void *baton)
     }
 }
 
-static int set_up(void **state)
+static int set_up_kind(void **state, server_kind_t kind)
 {
     fixture_t *f = calloc(1, sizeof(*f));
-    acme_http_config_t config = { "test/1", NULL, NULL };
+    acme_http_config_t config = { .user_agent = "test/1" };
 
     apr_pool_create(&f->pool, root);
-    f->server = server_start(answer, NULL);
-    config.cafile = f->server->cafile;
+    f->server = server_start_kind(kind, answer, NULL);
+    config.cafile = kind == SERVER_TLS ? f->server->cafile : NULL;
+    config.plain = kind != SERVER_TLS;
+    config.unix_path = kind == SERVER_UNIX ? f->server->socket : NULL;
     assert_int_equal(base_stop_create(&f->stop, f->pool), APR_SUCCESS);
     assert_int_equal(acme_http_create(&f->http, &config, f->stop, f->pool), APR_SUCCESS);
     *state = f;
     return 0;
+}
+
+static int set_up(void **state)
+{
+    return set_up_kind(state, SERVER_TLS);
+}
+
+static int set_up_plain(void **state)
+{
+    return set_up_kind(state, SERVER_PLAIN);
+}
+
+static int set_up_unix(void **state)
+{
+    return set_up_kind(state, SERVER_UNIX);
 }
 
 static int tear_down(void **state)
@@ -162,6 +179,14 @@ static void test_url(void **state)
     assert_false(acme_http_url_is_usable(longest));
     longest[ACME_HTTP_URL_MAX] = '\0';
     assert_true(acme_http_url_is_usable(longest));
+    assert_true(acme_http_url_is_usable_plain("http://example.org/x?y"));
+    assert_true(acme_http_url_is_usable_plain("HTTP://example.org"));
+    assert_true(acme_http_url_is_usable_plain("https://example.org/"));
+    assert_false(acme_http_url_is_usable_plain(NULL));
+    assert_false(acme_http_url_is_usable_plain("http:///path"));
+    assert_false(acme_http_url_is_usable_plain("http://user@example.org/"));
+    assert_false(acme_http_url_is_usable_plain("ftp://example.org/"));
+    assert_false(acme_http_url_is_usable_plain("example.org"));
 }
 
 static void test_resolve(void **state)
@@ -408,7 +433,7 @@ static void test_dead_connection(void **state)
 static void test_trust(void **state)
 {
     fixture_t *f = *state;
-    acme_http_config_t config = { "test/1", NULL, NULL };
+    acme_http_config_t config = { .user_agent = "test/1" };
 
     assert_int_equal(acme_http_create(&f->http, &config, NULL, f->pool), APR_SUCCESS);
     assert_int_not_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
@@ -422,7 +447,8 @@ static void test_trust(void **state)
 static void test_proxy(void **state)
 {
     fixture_t *f = *state;
-    acme_http_config_t config = { "test/1", f->server->cafile, "http://127.0.0.1:1" };
+    acme_http_config_t config = { .user_agent = "test/1", .cafile = f->server->cafile,
+                                  .proxy = "http://127.0.0.1:1" };
 
     setenv("https_proxy", "http://127.0.0.1:1", 1);
     assert_int_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
@@ -445,6 +471,52 @@ static void test_no_connection(void **state)
     assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
     request.url = "http://127.0.0.1:1/";
     assert_int_equal(acme_http_do(f->http, &request, &f->response, f->pool, &f->err), APR_EINVAL);
+}
+
+/* For http the environment's proxy stands in another variable. */
+static void test_plain(void **state)
+{
+    fixture_t *f = *state;
+    acme_http_config_t config = { .user_agent = "test/1" };
+
+    setenv("http_proxy", "http://127.0.0.1:1", 1);
+    assert_int_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
+    unsetenv("http_proxy");
+    assert_int_equal(f->response->status, 200);
+    assert_string_equal(f->response->body, "as asked");
+    assert_int_equal(ask(f, "GET", "/moved", NULL, 0), APR_SUCCESS);
+    assert_int_equal(f->response->status, 200);
+
+    assert_int_equal(acme_http_create(&f->http, &config, NULL, f->pool), APR_SUCCESS);
+    assert_int_equal(ask(f, "GET", "/hello", NULL, 0), APR_EINVAL);
+}
+
+static void test_unix_path(void **state)
+{
+    fixture_t *f = *state;
+    acme_http_config_t config = { .user_agent = "test/1", .plain = 1,
+                                  .unix_path = "/nonexistent/socket" };
+
+    assert_int_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
+    assert_string_equal(f->response->body, "as asked");
+    assert_int_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
+    assert_int_equal(server_accepts(f->server), 1);
+
+    assert_int_equal(acme_http_create(&f->http, &config, NULL, f->pool), APR_SUCCESS);
+    assert_int_not_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
+}
+
+static void test_no_redirects(void **state)
+{
+    fixture_t *f = *state;
+    acme_http_config_t config = { .user_agent = "test/1", .plain = 1, .no_redirects = 1 };
+
+    assert_int_equal(acme_http_create(&f->http, &config, NULL, f->pool), APR_SUCCESS);
+    assert_int_equal(ask(f, "GET", "/moved", NULL, 0), APR_SUCCESS);
+    assert_int_equal(f->response->status, 301);
+    assert_string_equal(f->response->body, "old body");
+    assert_non_null(acme_http_header(f->response, "X-Old"));
 }
 
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -470,6 +542,9 @@ int main(void)
         WITH_SERVER(test_trust),
         WITH_SERVER(test_proxy),
         WITH_SERVER(test_no_connection),
+        cmocka_unit_test_setup_teardown(test_plain, set_up_plain, tear_down),
+        cmocka_unit_test_setup_teardown(test_unix_path, set_up_unix, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_redirects, set_up_plain, tear_down),
     };
 
     return SERVER_RUN_TESTS(tests);
