@@ -28,7 +28,8 @@ typedef struct shared_clients_t {
     shared_clients_slot_t slot[SHARED_CLIENTS_SLOTS];
 } shared_clients_t;
 
-/** Orders per period (at most SHARED_CLIENTS_PERIOD_MAX); orders 0: no limit. */
+/** Orders per period (at most SHARED_CLIENTS_PERIOD_MAX); orders 0: no limit. All of one period may come
+ * at once, then one after each period / orders, rounded up to 1/64 s. */
 typedef struct shared_clients_limit_t {
     int orders;
     apr_interval_time_t period;
@@ -38,7 +39,8 @@ typedef struct shared_clients_limit_t {
 void shared_clients_init(shared_clients_t *clients,
                          const unsigned char key[SHARED_CLIENTS_KEY_SIZE]);
 
-/** Count one order against the network of an address (an IPv4 address in IPv6 clothes counts as IPv4).
+/** Count one order against the network of an address (an IPv4 address in IPv6 clothes counts as IPv4;
+ * what is no IP address may always).
  * @return non-zero when it may, zero when the network has none left (nothing is counted then) */
 int shared_clients_take(shared_clients_t *clients, const apr_sockaddr_t *address,
                         const shared_clients_limit_t *limit, apr_time_t now);

@@ -8,7 +8,9 @@
  *
  * Two banks: readers use one while the other is filled anew. Readers and add() are lock-free, never
  * block, any thread of any process. begin(), put(), commit() and abandon() are for one writer at a
- * time, whom begin() chooses; a writer that was killed is replaced after SHARED_NAMES_STALE.
+ * time, whom begin() chooses and gives a claim, any thread of any process; they never block either.
+ * A writer that began more than SHARED_NAMES_STALE ago may be dead and is replaced by the next who
+ * calls begin(); if it was only slow, its claim has become worthless: the other three do nothing then.
  */
 #ifndef SHARED_NAMES_H
 #define SHARED_NAMES_H
@@ -53,22 +55,25 @@ int shared_names_find_recent(shared_names_t *names, const char *name);
 /** Put a name into the bank in use, and into the one being filled if there is one. */
 void shared_names_add(shared_names_t *names, const char *name);
 
-/** Become the writer and empty the other bank.
- * @return 0 when somebody else is writing */
-int shared_names_begin(shared_names_t *names, apr_time_t now);
+/** Become the writer and empty the other bank. Only what is looked up after begin() may be put: who
+ * stores a file calls add() afterwards, so a writer that lists files after begin() misses none.
+ * @return the claim for put(), commit() and abandon(), 0 when somebody else is writing */
+apr_uint32_t shared_names_begin(shared_names_t *names, apr_time_t now);
 
 /** The writer: put a name into the bank that is being filled.
- * @return 0 when there is no room (the set answers UNKNOWN for names it does not have then) */
-int shared_names_put(shared_names_t *names, const char *name);
+ * @return 0 when there is no room (the set answers UNKNOWN for names it does not have then), or the
+ *         writer was replaced */
+int shared_names_put(shared_names_t *names, apr_uint32_t claim, const char *name);
 
 /** The writer: use the filled bank from now on. @param stamp any number that tells what it was
  * filled from, for stamp() */
-void shared_names_commit(shared_names_t *names, apr_uint32_t stamp);
+void shared_names_commit(shared_names_t *names, apr_uint32_t claim, apr_uint32_t stamp);
 
-/** The writer: leave the bank in use as it is. */
-void shared_names_abandon(shared_names_t *names);
+/** The writer: leave the bank in use as it is. (The one before it is lost to find_recent().) */
+void shared_names_abandon(shared_names_t *names, apr_uint32_t claim);
 
-/** The stamp of the bank in use; 0 when none was ever committed. */
+/** The stamp of the bank in use; 0 when none was ever committed, or when a replaced writer came back
+ * and did harm to it (UNKNOWN instead of NO until it is filled anew). */
 apr_uint32_t shared_names_stamp(shared_names_t *names);
 
 #endif
