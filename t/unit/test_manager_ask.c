@@ -187,6 +187,7 @@ static void test_check_url(void **state)
         { "http://example.org/?domain=x", "domain=" },
         { "http://example.org/?a=b&domain", "domain=" },
         { "http://example.org/?ip=&x", "domain=" },
+        { "http://example.org/?ip&x=y", "domain=" },
         { "http://example.org?a&ip", "domain=" }
     };
     char *longest = apr_pcalloc(root, ACME_HTTP_URL_MAX + 1);
@@ -242,6 +243,7 @@ static void test_query(void **state)
         { "/200", "x&domain=y", "/200?domain=" NAME },
         { "/200", "1.2.3.4&x=y", "/200?domain=" NAME },
         { "/200", "%1", "/200?domain=" NAME },
+        { "/200", "1111:2222:3333:4444:5555:6666:7777:8888:9999:1", "/200?domain=" NAME },
         { "/200?", "", "/200?domain=" NAME },
         { "/200?key=%20a", "", "/200?key=%20a&domain=" NAME },
         { "/200?key=1&", "::1", "/200?key=1&domain=" NAME "&ip=::1" },
