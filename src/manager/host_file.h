@@ -44,15 +44,17 @@ apr_status_t manager_host_file_load(const manager_host_file_t *file, apr_status_
                                     apr_time_t now, apr_pool_t *pool);
 
 /** Does the file list the name or "*." and its parent? From shared memory; handshakes; never blocks.
- * Before the first load: no. */
+ * Before the first load: no. When the set had no room for some names: yes for any that it does not
+ * have, since theirs may be in service; lists() is exact then too. */
 int manager_host_file_allows(const manager_host_file_t *file, const char *name);
 
 /** The same from the file itself, exactly: before a certificate is ordered. Blocks; the elected child.
- * A file that cannot be read: what allows() says. */
+ * A file that cannot be read: no, unless the set has the name. */
 int manager_host_file_lists(const manager_host_file_t *file, const char *name, apr_pool_t *pool);
 
 /** Call fn for each exact name of the file (not for "*.suffix"), A-labels; fn returns APR_SUCCESS to
- * go on. The name is valid during the call only. Blocks; the elected child, for preload. */
+ * go on. The name is valid during the call only. Blocks; the elected child, for preload.
+ * @return APR_SUCCESS at the end of the file, what fn returned, or why it cannot be read */
 apr_status_t manager_host_file_each(const manager_host_file_t *file,
                                     apr_status_t (*fn)(void *baton, const char *name), void *baton,
                                     apr_pool_t *pool);

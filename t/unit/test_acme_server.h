@@ -1,8 +1,9 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 /**
  * @file test_acme_server.h
- * An HTTPS server on the loopback for the tests of src/acme: one thread for each
- * connection, HTTP/1.1 with keep-alive, answers made by a handler of the test.
+ * An HTTPS or HTTP server on the loopback or a unix socket, for the tests of src/acme and what
+ * stands on it: one thread for each connection, HTTP/1.1 with keep-alive, answers made by a
+ * handler of the test.
  * Everything is static: each test program has its own copy.
  */
 #ifndef TEST_ACME_SERVER_H
@@ -19,6 +20,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <openssl/pem.h>
@@ -41,9 +43,15 @@ static apr_pool_t *root;
 
 typedef struct server_t server_t;
 
+typedef enum {
+    SERVER_TLS,
+    SERVER_PLAIN,
+    SERVER_UNIX                 /* plain as well */
+} server_kind_t;
+
 typedef struct server_request_t {
     server_t *server;
-    SSL *ssl;
+    SSL *ssl;                   /* NULL when plain */
     int fd;
     char method[16];
     char path[256];
@@ -57,12 +65,13 @@ typedef void server_handler_fn(server_request_t *request, void *baton);
 struct server_t {
     int fd;
     int port;
-    SSL_CTX *ctx;
+    SSL_CTX *ctx;               /* NULL when plain */
     server_handler_fn *handler;
     void *baton;
-    char url[64];               /* "https://127.0.0.1:PORT" */
+    char url[64];               /* "https://127.0.0.1:PORT", or as the kind is */
     char dir[SCRATCH_SIZE];
     char cafile[SCRATCH_SIZE + 8];
+    char socket[SCRATCH_SIZE + 8];  /* of SERVER_UNIX */
     pthread_t thread;
     pthread_mutex_t mutex;      /* guards what follows */
     int accepts;
@@ -88,7 +97,12 @@ SERVER_UNUSED static void server_write(server_request_t *request, const char *fm
     va_start(args, fmt);
     n = vsnprintf(text, sizeof(text), fmt, args);
     va_end(args);
-    SSL_write(request->ssl, text, n);
+    if (request->ssl != NULL) {
+        SSL_write(request->ssl, text, n);
+    }
+    else if (send(request->fd, text, (size_t)n, 0) != n) {
+        request->close = 1;
+    }
 }
 
 /** Send a whole answer; headers are complete lines with CR LF. */
@@ -109,6 +123,12 @@ SERVER_UNUSED static void server_hang(server_request_t *request)
     request->close = 1;
 }
 
+static int server_read(server_request_t *request, char *data, size_t size)
+{
+    return request->ssl != NULL ? SSL_read(request->ssl, data, (int)size)
+                                : (int)recv(request->fd, data, size, 0);
+}
+
 static int server_read_request(server_request_t *request, char *buffer)
 {
     size_t len = 0, need = 0;
@@ -116,7 +136,7 @@ static int server_read_request(server_request_t *request, char *buffer)
 
     memset(buffer, 0, SERVER_REQUEST_MAX);
     while (end == NULL || len < need) {
-        int n = SSL_read(request->ssl, buffer + len, (int)(SERVER_REQUEST_MAX - 1 - len));
+        int n = server_read(request, buffer + len, SERVER_REQUEST_MAX - 1 - len);
 
         if (n <= 0) {
             return 0;
@@ -144,20 +164,24 @@ static void *server_connection(void *data)
     server_t *server = connection->server;
     server_request_t request = { 0 };
     char *buffer = malloc(SERVER_REQUEST_MAX);
-    SSL *ssl = SSL_new(server->ctx);
+    SSL *ssl = server->ctx != NULL ? SSL_new(server->ctx) : NULL;
 
-    SSL_set_fd(ssl, connection->fd);
+    if (ssl != NULL) {
+        SSL_set_fd(ssl, connection->fd);
+    }
     request.server = server;
     request.ssl = ssl;
     request.fd = connection->fd;
-    if (SSL_accept(ssl) == 1) {
+    if (ssl == NULL || SSL_accept(ssl) == 1) {
         while (!request.close && server_read_request(&request, buffer)) {
             pthread_mutex_lock(&server->mutex);
             server->requests++;
             pthread_mutex_unlock(&server->mutex);
             server->handler(&request, server->baton);
         }
-        SSL_shutdown(ssl);
+        if (ssl != NULL) {
+            SSL_shutdown(ssl);
+        }
     }
     SSL_free(ssl);
     free(buffer);
@@ -234,22 +258,11 @@ static void server_certificate(server_t *server)
     EVP_PKEY_free(key);
 }
 
-SERVER_UNUSED static server_t *server_start(server_handler_fn *handler, void *baton)
+static void server_listen(server_t *server)
 {
-    server_t *server = calloc(1, sizeof(*server));
     struct sockaddr_in address = { 0 };
     socklen_t len = sizeof(address);
 
-    signal(SIGPIPE, SIG_IGN);
-    if (scratch_make(server->dir) != 0) {
-        abort();
-    }
-    snprintf(server->cafile, sizeof(server->cafile), "%s/ca.pem", server->dir);
-    server->ctx = SSL_CTX_new(TLS_server_method());
-    server_certificate(server);
-    pthread_mutex_init(&server->mutex, NULL);
-    server->handler = handler;
-    server->baton = baton;
     server->fd = socket(AF_INET, SOCK_STREAM, 0);
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -259,9 +272,56 @@ SERVER_UNUSED static server_t *server_start(server_handler_fn *handler, void *ba
         abort();
     }
     server->port = ntohs(address.sin_port);
-    snprintf(server->url, sizeof(server->url), "https://127.0.0.1:%d", server->port);
+    snprintf(server->url, sizeof(server->url), "http%s://127.0.0.1:%d",
+             server->ctx != NULL ? "s" : "", server->port);
+}
+
+static void server_listen_unix(server_t *server)
+{
+    struct sockaddr_un address = { 0 };
+
+    snprintf(server->socket, sizeof(server->socket), "%s/socket", server->dir);
+    snprintf(server->url, sizeof(server->url), "http://nowhere.invalid");
+    server->fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    address.sun_family = AF_UNIX;
+    if ((size_t)snprintf(address.sun_path, sizeof(address.sun_path), "%s", server->socket)
+            >= sizeof(address.sun_path)
+        || bind(server->fd, (struct sockaddr *)&address, sizeof(address)) != 0
+        || listen(server->fd, 64) != 0) {
+        abort();
+    }
+}
+
+SERVER_UNUSED static server_t *server_start_kind(server_kind_t kind, server_handler_fn *handler,
+                                                 void *baton)
+{
+    server_t *server = calloc(1, sizeof(*server));
+
+    signal(SIGPIPE, SIG_IGN);
+    if (scratch_make(server->dir) != 0) {
+        abort();
+    }
+    if (kind == SERVER_TLS) {
+        snprintf(server->cafile, sizeof(server->cafile), "%s/ca.pem", server->dir);
+        server->ctx = SSL_CTX_new(TLS_server_method());
+        server_certificate(server);
+    }
+    pthread_mutex_init(&server->mutex, NULL);
+    server->handler = handler;
+    server->baton = baton;
+    if (kind == SERVER_UNIX) {
+        server_listen_unix(server);
+    }
+    else {
+        server_listen(server);
+    }
     pthread_create(&server->thread, NULL, server_accept, server);
     return server;
+}
+
+SERVER_UNUSED static server_t *server_start(server_handler_fn *handler, void *baton)
+{
+    return server_start_kind(SERVER_TLS, handler, baton);
 }
 
 SERVER_UNUSED static void server_stop(server_t *server)
