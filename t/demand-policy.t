@@ -64,7 +64,8 @@ subtest 'file' => sub {
 CONF
     ok $server->start, 'httpd starts' or return;
     like $server->log_since(0), qr/AC0160: .*: 3 names read/, 'the log says how many names';
-    like $server->log_since(0), qr/AC0162: .*names\.\d+:6: this line is no host name/, 'and which line is none';
+    like $server->log_since(0), qr/AC0162: .*names\.\d+: 1 line cannot be used, the first is line 6: "no name at all" /,
+        'and which line is none';
     allowed($server, 'one.file.test', 'a name');
     allowed($server, 'ONE.file.test', 'in capitals');
     allowed($server, 'xn--bcher-kva.file.test', 'an internationalised name');

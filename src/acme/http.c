@@ -360,6 +360,10 @@ static void set_request(const acme_http_t *http, handle_t *handle, exchange_t *e
     curl_easy_setopt(easy, CURLOPT_USERAGENT, http->user_agent);
     curl_easy_setopt(easy, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)apr_time_as_msec(timeout));
+    /* What may take longer may also begin later; libcurl counts the time before the answer too. */
+    if (!http->no_slow_limit && timeout > ACME_HTTP_TIMEOUT) {
+        curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)apr_time_sec(timeout / 2));
+    }
     curl_easy_setopt(easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)exchange->body_max);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, handle->error);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
