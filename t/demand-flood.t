@@ -17,7 +17,7 @@ use Autocert::Util qw(wait_until spit slurp scratch spawn reap_within free_ports
 
 use constant {
     GOOD         => 50,
-    FLOOD        => 20_000,
+    FLOOD        => 5000,    # make bench sends 20,000
     BATCHES      => 4,
     CLIENTS      => 4,
     GROWTH_KB    => 4096,    # of a child: what threads and allocators take anyhow

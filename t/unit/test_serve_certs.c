@@ -15,14 +15,9 @@
 #include <apr_general.h>
 #include <apr_strings.h>
 #include <apr_thread_proc.h>
-#include <openssl/ec.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/rsa.h>
-#include <openssl/x509v3.h>
-
 #include "base/log.h"
 #include "manager/ledger.h"
+#include "pairs.h"
 #include "serve/certs.h"
 
 #define SECOND apr_time_from_sec(1)
@@ -225,72 +220,7 @@ static const autocert_cache_provider_t mem_provider = {
     .lock = mem_lock, .unlock = mem_unlock, .close = mem_close,
 };
 
-/* --- certificates --- */
-
-static EVP_PKEY *leaf_key, *rsa_key, *ca_key;
-static X509 *ca_cert;
-static long next_serial = 1;
-
-static EVP_PKEY *make_key(int type)
-{
-    EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_id(type, NULL);
-    EVP_PKEY *key = NULL;
-
-    assert_non_null(ctx);
-    assert_int_equal(EVP_PKEY_keygen_init(ctx), 1);
-    if (type == EVP_PKEY_EC) {
-        assert_int_equal(EVP_PKEY_CTX_set_ec_paramgen_curve_nid(ctx, NID_X9_62_prime256v1), 1);
-    } else {
-        assert_int_equal(EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, 2048), 1);
-    }
-    assert_int_equal(EVP_PKEY_keygen(ctx, &key), 1);
-    EVP_PKEY_CTX_free(ctx);
-    return key;
-}
-
-static X509 *make_cert(const char *name, EVP_PKEY *key, apr_time_t from, apr_time_t to)
-{
-    X509 *cert = X509_new();
-    X509_NAME *subject = X509_NAME_new();
-    X509_EXTENSION *ext;
-    char san[KEY_MAX];
-
-    X509_set_version(cert, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(cert), next_serial++);
-    ASN1_TIME_set(X509_getm_notBefore(cert), (time_t)apr_time_sec(from));
-    ASN1_TIME_set(X509_getm_notAfter(cert), (time_t)apr_time_sec(to));
-    X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const unsigned char *)"x", 1, -1, 0);
-    X509_set_subject_name(cert, subject);
-    X509_set_issuer_name(cert, subject);
-    X509_NAME_free(subject);
-    X509_set_pubkey(cert, key);
-    snprintf(san, sizeof(san), "DNS:%s", name);
-    ext = X509V3_EXT_conf_nid(NULL, NULL, NID_subject_alt_name, san);
-    assert_non_null(ext);
-    X509_add_ext(cert, ext, -1);
-    X509_EXTENSION_free(ext);
-    assert_true(X509_sign(cert, ca_key, EVP_sha256()) > 0);
-    return cert;
-}
-
-/* The text of a cache file, malloc'd. */
-static char *make_pem(const char *name, EVP_PKEY *key, apr_time_t from, apr_time_t to)
-{
-    X509 *cert = make_cert(name, key, from, to);
-    BIO *out = BIO_new(BIO_s_mem());
-    char *data, *pem;
-    long len;
-
-    assert_int_equal(PEM_write_bio_PrivateKey_traditional(out, key, NULL, NULL, 0, NULL, NULL), 1);
-    assert_int_equal(PEM_write_bio_X509(out, cert), 1);
-    assert_int_equal(PEM_write_bio_X509(out, ca_cert), 1);
-    len = BIO_get_mem_data(out, &data);
-    pem = calloc(1, (size_t)len + 1);
-    memcpy(pem, data, (size_t)len);
-    BIO_free(out);
-    X509_free(cert);
-    return pem;
-}
+/* --- what was served --- */
 
 static long serial_of(const serve_certs_entry_t *entry)
 {
@@ -1013,6 +943,24 @@ static void test_crowd_in_a_small_table(void **state)
     run_crowd(48 * 1024);
 }
 
+static void test_visits_are_worth_telling_now_and_then(void **state)
+{
+    const serve_certs_entry_t *entry;
+
+    (void)state;
+    make_table(BYTES_PLENTY, 4);
+    put_good(&a_name);
+    entry = serve_certs_acquire(world.certs, &a_name, NOW);
+    assert_non_null(entry);
+    assert_true(serve_certs_note_visit(entry, NOW, 10 * SECOND));
+    assert_false(serve_certs_note_visit(entry, NOW, 10 * SECOND));
+    assert_false(serve_certs_note_visit(entry, NOW + 9 * SECOND, 10 * SECOND));
+    assert_true(serve_certs_note_visit(entry, NOW + 10 * SECOND, 10 * SECOND));
+    /* a clock that was set back does not silence it */
+    assert_true(serve_certs_note_visit(entry, NOW - DAY, 10 * SECOND));
+    serve_certs_release(world.certs, entry);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -1041,19 +989,14 @@ int main(void)
         CASE(test_kept_although_crowded_out_meanwhile),
         CASE(test_crowd),
         CASE(test_crowd_in_a_small_table),
+        CASE(test_visits_are_worth_telling_now_and_then),
     };
     int failed;
 
     apr_initialize();
-    leaf_key = make_key(EVP_PKEY_EC);
-    rsa_key = make_key(EVP_PKEY_RSA);
-    ca_key = make_key(EVP_PKEY_EC);
-    ca_cert = make_cert("ca.example.org", ca_key, NOW - 100 * DAY, NOW + 1000 * DAY);
+    pairs_begin(NOW - 100 * DAY, NOW + 1000 * DAY);
     failed = cmocka_run_group_tests(tests, NULL, NULL);
-    X509_free(ca_cert);
-    EVP_PKEY_free(ca_key);
-    EVP_PKEY_free(rsa_key);
-    EVP_PKEY_free(leaf_key);
+    pairs_end();
     apr_terminate();
     return failed;
 }
