@@ -2,7 +2,9 @@
 /**
  * @file manager/budget.h
  * How many orders a CA may still be sent: a token bucket kept in the cache
- * (private record "budget+ID"), so that restarts and other nodes share it. Blocks on the
+ * (private record "budget+ID"), so that restarts and other nodes share it. Names that are not in the
+ * configuration have a share of it, "budget+ID+demand", and those of one owner a share of that,
+ * "budget+ID+demand+OWNER". All are changed under one lock, "budget+ID". Blocks on the
  * cache; any thread.
  */
 #ifndef MANAGER_BUDGET_H
@@ -11,7 +13,6 @@
 #include <apr_pools.h>
 #include <apr_time.h>
 
-#include "base/hostname.h"
 #include "base/stop.h"
 #include "cache/cache.h"
 
@@ -45,26 +46,28 @@ void manager_budget_return(cache_t *cache, const char *ca_id, const manager_budg
                            apr_time_t now, const base_stop_t *stop, apr_pool_t *pool);
 
 /**
- * As manager_budget_take(), for a name that a client came for and nobody has yet. Such names together may use
- * half of the CA's rate, those under one owner (base_hostname_owner()) half of that, each at least one
- * order per period. Takes from all three buckets ("budget+ID", "budget+ID+demand",
- * "budget+ID+demand+OWNER") or from none.
- * @param when the latest moment that any of them names
- * @param everybody with APR_EAGAIN non-zero: the CA's own bucket is empty; zero: only such names are held
- *        back
+ * As manager_budget_take(), for a name that is not in the configuration: on-demand names together may
+ * use half of the CA's rate (at least one order per period), those under one owner
+ * (base_hostname_owner()) half of that (at least one). Takes from all three buckets or from none.
+ * @param name as base_hostname_from_client() makes it
+ * @param when for APR_EAGAIN: the moment when the CA's bucket has an order, when that one is empty; else
+ *        the latest moment that an empty share names
+ * @param everybody for APR_EAGAIN: non-zero when the CA's own bucket is empty, so no name can be
+ *        ordered before *when; zero when only this name's share is
  */
 apr_status_t manager_budget_take_demand(cache_t *cache, const char *ca_id,
-                                        const manager_budget_rate_t *rate, const char *name, apr_time_t now,
-                                        apr_time_t *when, int *everybody, const base_stop_t *stop,
-                                        apr_pool_t *pool);
+                                        const manager_budget_rate_t *rate, const char *name,
+                                        apr_time_t now, apr_time_t *when, int *everybody,
+                                        const base_stop_t *stop, apr_pool_t *pool);
 
-/** Put back what take_demand() took. Best effort. */
-void manager_budget_return_demand(cache_t *cache, const char *ca_id, const manager_budget_rate_t *rate,
-                                  const char *name, apr_time_t now, const base_stop_t *stop,
-                                  apr_pool_t *pool);
+/** Put back into all three what take_demand() took and was not used. Best effort. */
+void manager_budget_return_demand(cache_t *cache, const char *ca_id,
+                                  const manager_budget_rate_t *rate, const char *name,
+                                  apr_time_t now, const base_stop_t *stop, apr_pool_t *pool);
 
-/** Forget the buckets of owners that are full again, so that they do not pile up: one walk over the private
- * records. Blocks; seldom. */
+/** Forget the buckets of owners that are full again, which is as if they had never been, so that they
+ * do not pile up: one walk over the private records; the lock is held for one bucket at a time.
+ * Blocks; seldom. Best effort. */
 void manager_budget_tidy(cache_t *cache, const char *ca_id, const manager_budget_rate_t *rate,
                          apr_time_t now, const base_stop_t *stop, apr_pool_t *pool);
 

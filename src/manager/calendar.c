@@ -157,7 +157,7 @@ static void look_at(manager_calendar_t *calendar, manager_queue_t *queue, const 
 
     if (!manager_policy_parse_cache_key(entry->key, text, &rsa)
         || !manager_policy_adopt(calendar->policy, text, rsa, &name)
-        || !manager_policy_is_on_demand(&name) || manager_queue_find(queue, &name) != NULL)
+        || !manager_policy_is_on_demand(&name))
         return;
     manager_order_look(calendar->context, &name, &result, calendar->look_pool);
     life = result.not_after - result.not_before;
@@ -166,7 +166,7 @@ static void look_at(manager_calendar_t *calendar, manager_queue_t *queue, const 
     if (!entry->preload
         && find_visit(calendar, &name, entry->key, result.visited, now) < now - name.settings->retire)
         return;
-    if (!manager_calendar_will_find(calendar, result.next, now))
+    if (!manager_calendar_will_find(calendar, result.next, now) && manager_queue_find(queue, &name) == NULL)
         manager_queue_add(queue, &name);
 }
 

@@ -47,6 +47,25 @@ static apr_status_t forget(autocert_cache_t *cache, autocert_cache_space_t space
     return APR_SUCCESS;
 }
 
+static apr_status_t remove_nothing(autocert_cache_t *cache, autocert_cache_space_t space,
+                                   const char *key, apr_pool_t *pool)
+{
+    (void)cache;
+    (void)space;
+    (void)key;
+    (void)pool;
+    return APR_SUCCESS;
+}
+
+static apr_status_t list_owner(autocert_cache_t *cache, autocert_cache_space_t space,
+                               autocert_cache_list_fn *fn, void *baton, apr_pool_t *pool)
+{
+    (void)cache;
+    (void)space;
+    (void)pool;
+    return fn(baton, "budget+ca+demand+a.example");
+}
+
 static apr_status_t lock_nothing(autocert_cache_t *cache, const char *key,
                                  autocert_cache_lock_t **lock, apr_pool_t *pool)
 {
@@ -68,8 +87,8 @@ static void close_input(autocert_cache_t *cache)
 }
 
 static const autocert_cache_provider_t provider = {
-    .open = open_input, .get = get_input, .put = forget, .lock = lock_nothing,
-    .unlock = unlock_nothing, .close = close_input
+    .open = open_input, .get = get_input, .put = forget, .remove = remove_nothing,
+    .list = list_owner, .lock = lock_nothing, .unlock = unlock_nothing, .close = close_input
 };
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
@@ -80,6 +99,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     cache_t *cache = NULL;
     apr_time_t when = 0;
     apr_status_t rv;
+    int everybody = 0;
 
     apr_initialize();
     input = data;
@@ -100,6 +120,13 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         abort();
     }
     manager_budget_return(cache, "ca", &rate, NOW, NULL, pool);
+    rv = manager_budget_take_demand(cache, "ca", &rate, "a.example", NOW, &when, &everybody, NULL,
+                                    pool);
+    if (rv != APR_SUCCESS && (rv != APR_EAGAIN || when <= NOW || when > NOW + rate.period)) {
+        abort();
+    }
+    manager_budget_return_demand(cache, "ca", &rate, "a.example", NOW, NULL, pool);
+    manager_budget_tidy(cache, "ca", &rate, NOW, NULL, pool);
     apr_pool_destroy(pool);
     apr_terminate();
     return 0;
