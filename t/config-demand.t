@@ -51,7 +51,7 @@ refused_lines('AutocertHostPolicy',
     ['ask', '"ask" wants a URL, for example "ask http://127.0.0.1:8080/may-have"'],
     (map { ["ask $_", "\"$_\" $ask_words"] } 'ftp://host/', 'http://', 'http:///path', '/path'),
     ['ask http://user:pass@host/', '"http://user:pass@host/" has a user before its host: write the URL without it; '
-        . 'a secret for the endpoint may stand in the path or the query'],
+        . 'a secret for the endpoint may stand in the query'],
     (map { ["ask $_", "\"$_\" has \"domain=\" or \"ip=\" in its query, which are added to each question: write "
         . 'the URL without them'] } 'http://host/?domain=x', 'http://host/?a=b&ip=x'),
     ['ask unix:/run/ask', '"unix:/run/ask" is no URL of a socket: write '

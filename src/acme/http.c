@@ -15,6 +15,7 @@
 #define CONNECTIONS_MAX 4L              /* open connections of one handle */
 #define POLL_STEP_MS 1000               /* longest sleep inside curl_multi_poll() */
 #define STOPPING_STEP_MS 50             /* the same, once asked to stop */
+#define URL_SHOWN_MAX 200               /* bytes of a URL in messages */
 #define YEAR_SECONDS (365 * 24 * 3600)
 #define YEAR_DIGITS 9                   /* more digits than this are more than a year */
 
@@ -258,11 +259,13 @@ static const struct {
     { CURLE_COULDNT_CONNECT, BASE_ERROR_CA_DOWN, APR_ECONNREFUSED }
 };
 
-static apr_status_t report(const handle_t *handle, const exchange_t *exchange, CURLcode code,
-                           const acme_http_request_t *request, base_error_t *err)
+static apr_status_t report(const acme_http_t *http, const handle_t *handle, const exchange_t *exchange,
+                           CURLcode code, const acme_http_request_t *request, base_error_t *err)
 {
     base_error_kind_t kind = BASE_ERROR_CA_DOWN;
     apr_status_t st = APR_EGENERAL;
+    size_t shown = http->plain ? strcspn(request->url, "?") : strlen(request->url);
+    int url_len = shown < URL_SHOWN_MAX ? (int)shown : URL_SHOWN_MAX;
     const char *words = handle->error[0] != '\0' ? handle->error : curl_easy_strerror(code);
     size_t i;
 
@@ -275,7 +278,8 @@ static apr_status_t report(const handle_t *handle, const exchange_t *exchange, C
     if (exchange->fault != NULL) {
         words = exchange->fault;
     }
-    return base_error_set(err, kind, st, "%s %.200s: %s", request->method, request->url, words);
+    /* The query of an endpoint may hold its secret; the errors of this are logged. */
+    return base_error_set(err, kind, st, "%s %.*s: %s", request->method, url_len, request->url, words);
 }
 
 static void set_protocols(CURL *easy, int plain)
@@ -531,7 +535,7 @@ apr_status_t acme_http_do(acme_http_t *http, const acme_http_request_t *request,
         goto leave;
     }
     if (code != CURLE_OK) {
-        st = report(handle, &exchange, code, request, err);
+        st = report(http, handle, &exchange, code, request, err);
     }
     else {
         *response = make_response(handle, &exchange, request);

@@ -95,8 +95,8 @@ void httpd_runtime_prepare(apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s)
 
     if (rv != APR_SUCCESS)
         ap_log_error(APLOG_MARK, APLOG_CRIT, rv, s, "AC0032: autocert: no shared memory of %"
-                     APR_SIZE_T_FMT " bytes; certificates in the cache are served, none is obtained",
-                     shared_segment_size());
+                     APR_SIZE_T_FMT " bytes; static certificates are served only, until there is some and "
+                     "httpd is started again", shared_segment_size());
     if (pipe2(runtime.wake_fd, O_NONBLOCK | O_CLOEXEC) == 0)
         apr_pool_cleanup_register(pconf, NULL, close_pipe, apr_pool_cleanup_null);
     else

@@ -92,7 +92,7 @@ const char *manager_ask_check_url(const char *url, apr_pool_t *pool)
 {
     if (has_user(url)) {
         return apr_psprintf(pool, "\"%s\" has a user before its host: write the URL without it; a "
-                            "secret for the endpoint may stand in the path or the query", url);
+                            "secret for the endpoint may stand in the query", url);
     }
     if (strchr(url, '#') != NULL) {
         return apr_psprintf(pool, "\"%s\" has a fragment, which no server would see: write the URL "

@@ -280,13 +280,15 @@ static void conclude(manager_scheduler_t *scheduler, manager_queue_item_t *item,
 
 static void report_canary(const worker_t *worker)
 {
+    int shown = (int)strcspn(worker->canary->url, "?");     /* the query may hold a secret */
+
     if (worker->answer == MANAGER_ASK_YES)
-        base_log(BASE_LOG_CRIT, "AC0151", NULL, "AutocertHostPolicy ask %s says yes to a name that nobody "
+        base_log(BASE_LOG_CRIT, "AC0151", NULL, "AutocertHostPolicy ask %.*s says yes to a name that nobody "
                  "can own: anybody can have certificates ordered here; make it say no to names that are not "
-                 "yours. It is tried again in an hour", worker->canary->url);
+                 "yours. It is tried again in an hour", shown, worker->canary->url);
     else if (worker->answer == MANAGER_ASK_TROUBLE && worker->trouble.kind != BASE_ERROR_CANCELLED)
-        base_log(BASE_LOG_WARNING, "AC0152", NULL, "AutocertHostPolicy ask %s gives no usable answer: %s; "
-                 "names that only it could allow are refused until it does", worker->canary->url,
+        base_log(BASE_LOG_WARNING, "AC0152", NULL, "AutocertHostPolicy ask %.*s gives no usable answer: %s; "
+                 "names that only it could allow are refused until it does", shown, worker->canary->url,
                  worker->trouble.detail);
 }
 

@@ -62,11 +62,30 @@ static void test_times(void **state)
     assert_string_equal(base_log_moment(text, moment, INT64_MIN), "2026-12-01 14:05 UTC");
 }
 
+static void test_limit(void **state)
+{
+    char others[BASE_LOG_OTHERS_SIZE];
+    base_log_limit_t limit = { 0, 0 };
+
+    (void)state;
+    assert_true(base_log_limit(&limit, 1000, 10, others));
+    assert_string_equal(others, "");
+    assert_false(base_log_limit(&limit, 1000, 10, others));
+    assert_false(base_log_limit(&limit, 1009, 10, others));
+    assert_true(base_log_limit(&limit, 1010, 10, others));
+    assert_string_equal(others, " (and 2 more like this)");
+    assert_true(base_log_limit(&limit, 1020, 10, others));
+    assert_string_equal(others, "");
+    /* a clock that was set back does not silence it */
+    assert_true(base_log_limit(&limit, 500, 10, others));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_line),
         cmocka_unit_test(test_times),
+        cmocka_unit_test(test_limit),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
