@@ -103,7 +103,8 @@ is $alerts, FLOOD, 'each of them gets unrecognized_name' or diag $other[0]{error
 is $result->{failed}, 0, 'good names are served meanwhile' or diag $result->{error};
 cmp_ok $result->{ok}, '>', GOOD, 'all the time';
 is $pebble->orders, 0, 'no order is placed';
-cmp_ok resident($child) - $before, '<', GROWTH_KB, 'the child does not grow';
+# With sanitizers freed memory is kept for a while.
+cmp_ok resident($child) - $before, '<', GROWTH_KB, 'the child does not grow' unless $ENV{AUTOCERT_ASAN};
 my @lines = grep { /autocert:/ } split /\n/, $server->log_since($mark);
 is_deeply \@lines, [], 'and there is nothing about it in the log';
 

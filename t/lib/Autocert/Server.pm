@@ -45,6 +45,7 @@ use Autocert::Util qw(wait_until free_ports slurp spit scratch run_program spawn
 use constant {
     START_SECONDS => 30,
     STOP_SECONDS  => 15,
+    IDLE_SECONDS  => 1,
     TAIL_LINES    => 60,    # of the error log, shown when a test fails
 };
 
@@ -373,13 +374,40 @@ sub running
     return 0;
 }
 
-# SIGTERM, and SIGKILL for the whole session after a bound, which is a failure.
+# Ports that it listens on, by its configuration.
+sub listening
+{
+    my ($self) = @_;
+    my $text = slurp($self->conf_file) // '';
+    return map { /(\d+)(?:\s+https?)?\s*$/ ? $1 : () } $text =~ /^\s*Listen\s+(.*)$/mg,
+        $text =~ /^\s*AutocertListener\s+(\S*\d)\s/mg;
+}
+
+# Are connections to it open that it has not closed yet?
+sub is_busy
+{
+    my ($self) = @_;
+    my %port = map { sprintf('%04X', $_) => 1 } $self->listening;
+    for my $file ('/proc/net/tcp', '/proc/net/tcp6') {
+        for my $line (split /\n/, slurp($file) // '') {
+            my ($local, $state) = $line =~ /^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) \S+ ([0-9A-F]{2}) / or next;
+            # Established, or closed by the client only.
+            return 1 if $port{$local} && ($state eq '01' || $state eq '08');
+        }
+    }
+    return 0;
+}
+
+# SIGTERM, and SIGKILL for the whole session after a bound, which is a failure. The event MPM looks at
+# sockets of connections that a worker is closing just then, and may crash: so those that clients have
+# closed are waited for, and those that a test holds open are not.
 sub stop
 {
     my ($self, $signal) = @_;
 
     return 1 unless $self->running;
     my $pid = $self->{pid};
+    wait_until(IDLE_SECONDS, sub { !$self->is_busy });
     kill $signal // 'TERM', $pid;
     my $status = reap_within($pid, STOP_SECONDS);
     if (!defined $status) {
