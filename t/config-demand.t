@@ -8,35 +8,19 @@ use warnings;
 
 use Apache::Test qw(-withtestmore);
 
-use Autocert::Configtest;
+use Autocert::Configtest qw(vhost);
 use Autocert::Util qw(spit);
 
 my $judge = Autocert::Configtest->new;
 my $root = $judge->server->root;
 my $names = spit("$root/conf/names", "www.example.org\n");
 
-sub vhost
-{
-    my (@lines) = @_;
-    return join '', "<VirtualHost *:443>\n", (map { "$_\n" } @lines), "</VirtualHost>\n";
-}
-
-sub refused_lines
-{
-    my ($directive, @cases) = @_;
-    for my $case (@cases) {
-        my ($argument, $message) = @$case;
-        $judge->refuses("$directive $argument", ">>$directive $argument\n", "$directive: $message");
-    }
-    return;
-}
-
 # --- AutocertHostPolicy ---
 
 my $kinds = 'is unknown: write one of none, file PATH, match REGEX, ask URL, any';
 my $file_words = '"file" wants the path of a file of names, and may be followed by "preload"';
 my $ask_words = 'is no URL that can be asked: write http://HOST/PATH or https://HOST/PATH';
-refused_lines('AutocertHostPolicy',
+$judge->refuses_lines('AutocertHostPolicy',
     ['all', "\"all\" $kinds"],
     ['', "\"\" $kinds"],
     ['none x', '"none" stands alone: write "AutocertHostPolicy none"'],
@@ -102,7 +86,7 @@ $judge->accepts('one on another address', "Listen 8443\n" . $first . "<VirtualHo
 # --- Limits ---
 
 my $limit_words = 'write "N PERIOD", "N PERIOD except NETWORK ..." or "none", for example "20 1h"';
-refused_lines('AutocertClientLimit',
+$judge->refuses_lines('AutocertClientLimit',
     ['20', $limit_words], ['', $limit_words], ['20 1h but 10.0.0.0/8', $limit_words],
     ['20 1h except', $limit_words],
     ['0 1h', '"0" does not say how many orders: write a number from 1 to 1000000'],
@@ -115,14 +99,14 @@ refused_lines('AutocertClientLimit',
 );
 $judge->accepts("AutocertClientLimit $_", "AutocertClientLimit $_\n")
     for 'none', '1 1s', '20 1h except 192.0.2.0/24 2001:db8::/32 198.51.100.7';
-refused_lines('AutocertWait',
+$judge->refuses_lines('AutocertWait',
     ['5', '"5" has no unit: write "5s", "5mi", "5h" or "5d"'],
     ['6mi', '"6mi" is longer than any client waits: write 5mi or less'],
     ['5s 0', '"0" does not say how many handshakes may wait: write a number from 1 to 1000000'],
     ['5s many', '"many" does not say how many handshakes may wait: write a number from 1 to 1000000'],
 );
 $judge->accepts("AutocertWait $_", "AutocertWait $_\n") for '0', '500ms', '5mi 100';
-refused_lines('AutocertRetire',
+$judge->refuses_lines('AutocertRetire',
     ['30', '"30" has no unit: write "30s", "30mi", "30h" or "30d"'],
     ['0', '0 would never renew a name on demand: write for example "30d"'],
 );

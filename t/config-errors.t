@@ -8,28 +8,11 @@ use warnings;
 
 use Apache::Test qw(-withtestmore);
 
-use Autocert::Configtest;
+use Autocert::Configtest qw(vhost);
 use Autocert::Util qw(spit run_program);
 
 my $judge = Autocert::Configtest->new;
 my $root = $judge->server->root;
-
-sub vhost
-{
-    my (@lines) = @_;
-    return join '', "<VirtualHost *:443>\n", (map { "$_\n" } @lines), "</VirtualHost>\n";
-}
-
-# A wrong line in server config: [line, message].
-sub refused_lines
-{
-    my ($directive, @cases) = @_;
-    for my $case (@cases) {
-        my ($argument, $message) = @$case;
-        $judge->refuses("$directive $argument", ">>$directive $argument\n", "$directive: $message");
-    }
-    return;
-}
 
 # --- Names ---
 
@@ -148,7 +131,7 @@ for my $directive (sort(keys %global, keys %anywhere)) {
 # --- AutocertListener ---
 
 my $one_name = 'needs at least one name, for example "AutocertListener www.example.org"';
-refused_lines('AutocertListener', ['', $one_name], ['8443', $one_name], ['192.0.2.1:8443', $one_name],
+$judge->refuses_lines('AutocertListener', ['', $one_name], ['8443', $one_name], ['192.0.2.1:8443', $one_name],
     ['[::1]:8443', $one_name]);
 $judge->refuses('AutocertListener and a name with a port in front',
     ">>AutocertListener www.example.org:8443 b.example.org\n",
@@ -170,7 +153,7 @@ $judge->refuses('AutocertListener on port 80', ">>AutocertListener 80 www.exampl
 spit("$root/open.pem", "secret\n", 0644);
 spit("$root/group.pem", "secret\n", 0640);
 spit("$root/writable.pem", "secret\n", 0602);
-refused_lines('AutocertCA',
+$judge->refuses_lines('AutocertCA',
     ['', 'needs the name of a CA or the URL of its directory, for example "AutocertCA letsencrypt"'],
     (map { [$_, "\"$_\" is neither a known CA (letsencrypt, letsencrypt-staging) nor the https URL of an "
             . 'ACME directory'] } 'lets-encrypt', 'http://ca.example.org/dir', 'https:///dir',
@@ -214,17 +197,17 @@ for my $case (
         "AutocertCA: $message");
 }
 
-refused_lines('AutocertAcceptTOS', ['yes', '"yes": write "on", "off", or the URL of the terms of service '
+$judge->refuses_lines('AutocertAcceptTOS', ['yes', '"yes": write "on", "off", or the URL of the terms of service '
         . 'you agree to']);
 for my $mail ('nobody', '@example.org', 'a@', 'a@b.c@d', 'a,b@example.org', 'a@example.org?x',
     '<a@example.org>', 'a%20b@example.org') {
-    refused_lines('AutocertEmail', [$mail, "\"$mail\" is not a mail address: write for example "
+    $judge->refuses_lines('AutocertEmail', [$mail, "\"$mail\" is not a mail address: write for example "
             . '"webmaster@example.org"']);
 }
 
 # --- The cache and memory ---
 
-refused_lines('AutocertCache',
+$judge->refuses_lines('AutocertCache',
     ['/var/cache', '"/var/cache" names no kind: write "dir:/var/cache"'],
     [':/var/cache', '":/var/cache" names no kind: write "dir:PATH"'],
     ['dir:', '"dir:" names no kind: write "dir:PATH"']);
@@ -237,19 +220,19 @@ $judge->fails_check('AutocertCache below a file', ">>AutocertCache dir:open.pem/
     'AutocertCache dir:@root@/open.pem/x stands below something that is not a directory, '
     . 'write the path of a directory');
 for my $size ('0', '-1', '1T', '1MB', 'x', '1.5M', '99999999999999999999', '9999999999999G') {
-    refused_lines('AutocertMemory', [$size, "\"$size\" is not a size: write bytes, or a number with K, M or "
+    $judge->refuses_lines('AutocertMemory', [$size, "\"$size\" is not a size: write bytes, or a number with K, M or "
             . 'G, for example "128M"']);
 }
 
 # --- How names get certificates ---
 
-refused_lines('AutocertChallenges',
+$judge->refuses_lines('AutocertChallenges',
     ['', 'needs at least one of tls-alpn-01, http-01'],
     ['http-01 dns-01', '"dns-01" is unknown: write one or more of tls-alpn-01, http-01'],
     ['HTTP-01', '"HTTP-01" is unknown: write one or more of tls-alpn-01, http-01'],
     ['http-01 tls-alpn-01 http-01', '"http-01" stands twice: write it once']);
 for my $type ('p521', 'rsa1024', 'rsa', 'ed25519') {
-    refused_lines('AutocertKeyTypes', [$type, "\"$type\" is unknown: write one of p256, p384, rsa2048, "
+    $judge->refuses_lines('AutocertKeyTypes', [$type, "\"$type\" is unknown: write one of p256, p384, rsa2048, "
             . 'rsa3072, rsa4096']);
 }
 my $not_oid = 'the first argument must be an object identifier like 1.3.6.1.5.5.7.1.24, with ",critical" '
@@ -257,11 +240,11 @@ my $not_oid = 'the first argument must be an object identifier like 1.3.6.1.5.5.
 my $not_der = 'the second argument must be the DER of the extension\'s value as an even number of '
     . 'hexadecimal digits, at most 8192, like 3003020105';
 my $not_hex = 'the second argument must consist of hexadecimal digits only, like 3003020105';
-refused_lines('AutocertCSRExtension',
+$judge->refuses_lines('AutocertCSRExtension',
     ['mustStaple 3003020105', $not_oid], ['1.3.6.1.5.5.7.1.24,Critical 3003020105', $not_oid],
     ['1 3003020105', $not_oid], ['1.2.3 300', $not_der],
     ['1.2.3 ' . '00' x 4097, $not_der], ['1.2.3 30zz', $not_hex], ['1.2.3,critical 0x05', $not_hex]);
-refused_lines('AutocertRenewBefore',
+$judge->refuses_lines('AutocertRenewBefore',
     (map { [$_, "\"$_\" is out of range: write 1% to 90%"] } '0%', '91%'),
     ['0', '0 would renew when it is too late: write for example "33%" or "30d"'],
     ['1m', '"1m" could be minutes or months: minutes are "mi", write "1mi"'],
@@ -273,8 +256,8 @@ refused_lines('AutocertRenewBefore',
 
 # --- How clients are answered ---
 
-refused_lines('AutocertRedirect', ['on', '"on": write off, temporary or permanent']);
-refused_lines('AutocertFallback', ['none', '"none": write alert or placeholder']);
+$judge->refuses_lines('AutocertRedirect', ['on', '"on": write off, temporary or permanent']);
+$judge->refuses_lines('AutocertFallback', ['none', '"none": write alert or placeholder']);
 $judge->fails_check('AutocertDefaultHost that is not managed',
     vhost('AutocertDomain www.example.org', '>>AutocertDefaultHost Other.example.org'),
     'AutocertDefaultHost: no AutocertDomain lists "other.example.org": write one of its names, or "none"');

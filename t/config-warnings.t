@@ -9,7 +9,7 @@ use warnings;
 use Apache::Test qw(-withtestmore);
 
 use Autocert::Client qw(make_ca issue_pair);
-use Autocert::Configtest;
+use Autocert::Configtest qw(vhost);
 use Autocert::Util qw(spit);
 
 my $judge = Autocert::Configtest->new;
@@ -18,12 +18,6 @@ my $root = $server->root;
 my $user = $server->user;
 my ($uid, $gid) = (getpwnam $user)[2, 3];
 my $group = getgrgid $gid;
-
-sub vhost
-{
-    my (@lines) = @_;
-    return join '', "<VirtualHost *:443>\n", (map { "$_\n" } @lines), "</VirtualHost>\n";
-}
 
 my $managed = vhost('AutocertDomain www.example.org');
 my $listen = "Listen 80\nListen 443\n";

@@ -12,7 +12,7 @@ use Apache::Test qw(-withtestmore);
 use File::Find ();
 
 use Autocert::Client qw(https_get http_get make_ca issue_pair);
-use Autocert::Configtest;
+use Autocert::Configtest qw(vhost);
 use Autocert::Server;
 use Autocert::Util qw(free_ports run_program spit wait_until);
 
@@ -23,12 +23,6 @@ my $root = $judge->server->root;
 my ($uid, $gid) = $> == 0 ? (getpwnam $judge->server->user)[2, 3] : ($>, $) + 0);
 # The server's user may make the cache here; nobody else may write.
 chown $uid, $gid, "$root/state" or die "chown: $!\n";
-
-sub vhost
-{
-    my (@lines) = @_;
-    return join '', "<VirtualHost *:443>\n", (map { "$_\n" } @lines), "</VirtualHost>\n";
-}
 
 sub bytes
 {

@@ -30,17 +30,8 @@ my $hand = spit(scratch() . "/demand-ask.$$", $ca->{pem});
 sub new_server
 {
     my ($vhost, %arg) = @_;
-    my $head = <<'CONF';
-AutocertCA @pebble@ cafile=@cafile@
-AutocertAcceptTOS on
-AutocertCache dir:@cache@
-AutocertWait 20s
-CONF
-    my $vars = $pebble->vars;
-    my $server = Autocert::Server->new(http => $pebble->http, https => $pebble->https,
-        vars => { %$vars, %{ delete $arg{vars} // {} } }, %arg,
-        config => $head . "<VirtualHost 127.0.0.1:\@https\@>\nServerAlias *\n$vhost</VirtualHost>\n");
-    return $server;
+    return Autocert::Server->with_ca($pebble, %arg, wait => '20s',
+        config => "<VirtualHost 127.0.0.1:\@https\@>\nServerAlias *\n$vhost</VirtualHost>\n");
 }
 
 subtest 'who is asked what' => sub {

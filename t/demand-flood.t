@@ -31,12 +31,8 @@ my $pebble = Autocert::Pebble->new;
 $pebble->start;
 my @good = map { "good$_.flood.test" } 1 .. GOOD;
 my $file = spit(scratch() . "/flood-names.$$", join '', map { "$_\n" } @good, '*.customers.test');
-my $server = Autocert::Server->new(http => $pebble->http, https => $pebble->https,
-    vars => { %{ $pebble->vars }, file => $file }, start_servers => 1, server_limit => 1, threads => 20,
-    loglevel => 'warn autocert:info', config => <<'CONF');
-AutocertCA @pebble@ cafile=@cafile@
-AutocertAcceptTOS on
-AutocertCache dir:@cache@
+my $server = Autocert::Server->with_ca($pebble, wait => 0, vars => { file => $file }, start_servers => 1,
+    server_limit => 1, threads => 20, loglevel => 'warn autocert:info', config => <<'CONF');
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy file @file@
     AutocertHostPolicy match shop[0-9]{1,4}\.flood\.test

@@ -20,18 +20,11 @@ use constant {
 };
 
 my $rsa_only = 'ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384';
-my $head = <<'CONF';
-AutocertCA @pebble@ cafile=@cafile@
-AutocertAcceptTOS on
-AutocertCache dir:@cache@
-AutocertWait 30s
-CONF
 
 sub new_server
 {
-    my ($pebble, $config, %arg) = @_;
-    return Autocert::Server->new(http => $pebble->http, https => $pebble->https, vars => $pebble->vars,
-        threads => 20, config => $head . $config, %arg);
+    my ($pebble, $config) = @_;
+    return Autocert::Server->with_ca($pebble, threads => 20, config => $config);
 }
 
 subtest 'two kinds' => sub {

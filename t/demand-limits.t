@@ -26,14 +26,9 @@ my $ca = make_ca('a CA by hand');
 
 sub new_server
 {
-    my ($pebble, $config, %arg) = @_;
-    return Autocert::Server->new(http => $pebble->http, https => $pebble->https,
-        threads => 20, test_modules => ['peer'], %arg,
-        vars => { %{ $pebble->vars }, %{ $arg{vars} // {} } }, config => <<'CONF' . $config);
-AutocertAcceptTOS on
-AutocertCache dir:@cache@
-AutocertWait 20s
-CONF
+    my ($pebble, $keys, $config) = @_;
+    return Autocert::Server->with_ca($pebble, ca_keys => $keys, wait => '20s', threads => 20,
+        test_modules => ['peer'], config => $config);
 }
 
 # How many of so many new names of a zone are served to clients from an address.
@@ -53,8 +48,7 @@ sub try_names
 subtest 'networks' => sub {
     my $pebble = Autocert::Pebble->new;
     $pebble->start;
-    my $server = new_server($pebble, <<'CONF');
-AutocertCA @pebble@ cafile=@cafile@
+    my $server = new_server($pebble, '', <<'CONF');
 AutocertClientLimit 3 1h except 198.7.0.0/16
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy match n[0-9]{1,4}\.[a-z0-9]{1,9}\.test
@@ -88,8 +82,7 @@ CONF
 subtest 'one site asks for thousands of names' => sub {
     my $pebble = Autocert::Pebble->new;
     $pebble->start;
-    my $server = new_server($pebble, <<'CONF');
-AutocertCA @pebble@ cafile=@cafile@ orders=400/1h
+    my $server = new_server($pebble, 'orders=400/1h', <<'CONF');
 AutocertClientLimit 20 1h
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy match n[0-9]{1,4}\.[a-z0-9]{1,9}\.test
@@ -117,8 +110,7 @@ CONF
 subtest 'shares of the budget' => sub {
     my $pebble = Autocert::Pebble->new;
     $pebble->start;
-    my $server = new_server($pebble, <<'CONF');
-AutocertCA @pebble@ cafile=@cafile@ orders=16/1h
+    my $server = new_server($pebble, 'orders=16/1h', <<'CONF');
 AutocertClientLimit none
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy match n[0-9]{1,4}\.[a-z0-9]{1,9}\.test

@@ -23,18 +23,11 @@ use constant {
 
 my $ca = make_ca('a CA by hand');
 my $hand = spit(scratch() . "/demand-more.$$", $ca->{pem});
-my $head = <<'CONF';
-AutocertCA @pebble@ cafile=@cafile@
-AutocertAcceptTOS on
-AutocertCache dir:@cache@
-AutocertWait 30s
-CONF
 
 subtest 'a name that fails' => sub {
     my $pebble = Autocert::Pebble->new;
     $pebble->start;
-    my $server = Autocert::Server->new(http => $pebble->http, https => $pebble->https, vars => $pebble->vars,
-        config => $head . <<'CONF');
+    my $server = Autocert::Server->with_ca($pebble, config => <<'CONF');
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy match [a-z]{1,9}\.back\.test
 </VirtualHost>
@@ -72,10 +65,10 @@ subtest 'two servers, one cache' => sub {
     AutocertHostPolicy match [a-z]{1,9}\.two\.test
 </VirtualHost>
 CONF
-    my $one = Autocert::Server->new(http => $pebble->http, https => $pebble->https, vars => $pebble->vars,
-        config => $head . $vhost);
-    my $other = Autocert::Server->new(vars => { %{ $pebble->vars }, shared => $one->cache },
-        config => ($head =~ s/\@cache\@/\@shared\@/r) . $vhost);
+    my $one = Autocert::Server->with_ca($pebble, config => $vhost);
+    my ($http, $https) = free_ports(2);
+    my $other = Autocert::Server->with_ca($pebble, http => $http, https => $https,
+        vars => { shared => $one->cache }, config => "AutocertCache dir:\@shared\@\n$vhost");
     ok $one->start, 'one httpd starts' or return;
     ok $other->start, 'another starts' or return;
     my $root = $pebble->root;

@@ -24,18 +24,11 @@ use constant {
 my $pebble = Autocert::Pebble->new;
 $pebble->start;
 my $root = $pebble->root;
-my $head = <<'CONF';
-AutocertCA @pebble@ cafile=@cafile@
-AutocertAcceptTOS on
-AutocertCache dir:@cache@
-AutocertWait 20s
-CONF
 
 sub new_server
 {
     my ($config, %arg) = @_;
-    return Autocert::Server->new(http => $pebble->http, https => $pebble->https, %arg,
-        vars => { %{ $pebble->vars }, %{ $arg{vars} // {} } }, config => $head . $config);
+    return Autocert::Server->with_ca($pebble, wait => '20s', %arg, config => $config);
 }
 
 sub allowed
@@ -189,8 +182,7 @@ CONF
 
 subtest 'the placeholder' => sub {
     my $dead = Autocert::Util::free_ports(1);
-    my $server = Autocert::Server->new(http => $pebble->http, https => $pebble->https, vars => { dead => $dead },
-        config => <<'CONF');
+    my $server = Autocert::Server->new(vars => { dead => $dead }, config => <<'CONF');
 AutocertCA https://127.0.0.1:@dead@/dir
 AutocertAcceptTOS on
 AutocertCache dir:@cache@

@@ -20,19 +20,6 @@ use constant {
 };
 
 my $ca = make_ca('a CA by hand');
-my $head = <<'CONF';
-AutocertCA @pebble@ cafile=@cafile@
-AutocertAcceptTOS on
-AutocertCache dir:@cache@
-AutocertWait 30s
-CONF
-
-sub new_server
-{
-    my ($pebble, $config, %arg) = @_;
-    return Autocert::Server->new(http => $pebble->http, https => $pebble->https, vars => $pebble->vars,
-        config => $head . $config, %arg);
-}
 
 # A certificate as it would have been obtained earlier.
 sub put_old
@@ -46,7 +33,7 @@ sub put_old
 subtest 'found in the cache' => sub {
     my $pebble = Autocert::Pebble->new;
     $pebble->start;
-    my $server = new_server($pebble, <<'CONF');
+    my $server = Autocert::Server->with_ca($pebble, config => <<'CONF');
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy match [a-z]{1,9}\.calendar\.test
     AutocertKeyTypes p256 rsa2048
@@ -76,7 +63,7 @@ CONF
 subtest 'short lives, over a restart' => sub {
     my $pebble = Autocert::Pebble->new(lifetime => 40);
     $pebble->start;
-    my $server = new_server($pebble, <<'CONF');
+    my $server = Autocert::Server->with_ca($pebble, config => <<'CONF');
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy match [a-z]{1,9}\.short\.test
 </VirtualHost>
@@ -97,7 +84,7 @@ CONF
 subtest 'retired' => sub {
     my $pebble = Autocert::Pebble->new(lifetime => 24);
     $pebble->start;
-    my $server = new_server($pebble, <<'CONF');
+    my $server = Autocert::Server->with_ca($pebble, config => <<'CONF');
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy match [a-z]{1,9}\.retire\.test
     AutocertRetire 20s

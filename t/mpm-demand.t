@@ -27,15 +27,10 @@ my $pebble = Autocert::Pebble->new;
 $pebble->start;
 my $mpm = Autocert::Server::mpm_of_run();
 # A handshake that waits holds a worker: enough of them for the crowd below and the CA's validation.
-my $server = Autocert::Server->new(
-    http => $pebble->http, https => $pebble->https, vars => $pebble->vars,
+my $server = Autocert::Server->with_ca($pebble, wait => '60s 80',
     $mpm eq 'prefork' ? (start_servers => 40, max_workers => 100)
         : (threads => 50, server_limit => 4),
     config => <<'CONF');
-AutocertCA @pebble@ cafile=@cafile@
-AutocertAcceptTOS on
-AutocertCache dir:@cache@
-AutocertWait 60s 80
 <VirtualHost 127.0.0.1:@https@>
     ServerAlias *
     AutocertHostPolicy match [a-z]{1,8}[0-9]{0,4}\.(demand|crowd)\.test

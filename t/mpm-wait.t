@@ -28,20 +28,14 @@ use constant {
 my $mpm = Autocert::Server::mpm_of_run();
 my $ca = make_ca('a CA by hand');
 my $hand = spit(scratch() . "/mpm-wait.$$", $ca->{pem});
-my $head = <<'CONF';
-AutocertCA @pebble@ cafile=@cafile@
-AutocertAcceptTOS on
-AutocertCache dir:@cache@
-CONF
 
 subtest 'four workers, fifty clients' => sub {
     my $pebble = Autocert::Pebble->new;
     $pebble->start;
-    my $server = Autocert::Server->new(http => $pebble->http, https => $pebble->https, vars => $pebble->vars,
+    my $server = Autocert::Server->with_ca($pebble, wait => '20s 100',
         $mpm eq 'prefork' ? (start_servers => 4, max_workers => 4)
             : (start_servers => 2, threads => 2, server_limit => 2, max_workers => 4),
-        config => $head . <<'CONF');
-AutocertWait 20s 100
+        config => <<'CONF');
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy match n[0-9]{1,4}\.four\.test
 </VirtualHost>
@@ -68,9 +62,7 @@ subtest 'the CA is down' => sub {
     my $pebble = Autocert::Pebble->new;
     $pebble->start;
     $pebble->stop;
-    my $server = Autocert::Server->new(http => $pebble->http, https => $pebble->https, vars => $pebble->vars,
-        config => $head . <<'CONF');
-AutocertWait 2s
+    my $server = Autocert::Server->with_ca($pebble, wait => '2s', config => <<'CONF');
 <VirtualHost 127.0.0.1:@https@>
     AutocertDomain good.down.test
     AutocertHostPolicy match n[0-9]{1,4}\.down\.test
@@ -99,9 +91,7 @@ CONF
 subtest 'a graceful restart' => sub {
     my $pebble = Autocert::Pebble->new(env => { PEBBLE_VA_NOSLEEP => 0, PEBBLE_VA_SLEEPTIME => 4 });
     $pebble->start;
-    my $server = Autocert::Server->new(http => $pebble->http, https => $pebble->https, vars => $pebble->vars,
-        config => $head . <<'CONF');
-AutocertWait 60s 20
+    my $server = Autocert::Server->with_ca($pebble, wait => '60s 20', config => <<'CONF');
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy match n[0-9]{1,4}\.over\.test
 </VirtualHost>
@@ -130,9 +120,8 @@ subtest 'clients that go away' => sub {
     my $pebble = Autocert::Pebble->new;
     $pebble->start;
     my $endpoint = Autocert::Endpoint->new(mode => 'hang');
-    my $server = Autocert::Server->new(http => $pebble->http, https => $pebble->https,
-        vars => { %{ $pebble->vars }, url => $endpoint->url }, config => $head . <<'CONF');
-AutocertWait 60s 1
+    my $server = Autocert::Server->with_ca($pebble, wait => '60s 1', vars => { url => $endpoint->url },
+        config => <<'CONF');
 <VirtualHost 127.0.0.1:@https@>
     AutocertHostPolicy ask @url@ timeout=50s
 </VirtualHost>

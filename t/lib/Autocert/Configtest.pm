@@ -21,10 +21,13 @@ package Autocert::Configtest;
 use strict;
 use warnings;
 
+use Exporter 'import';
 use Test::Builder ();
 
 use Autocert::Server;
 use Autocert::Util qw(slurp spit);
+
+our @EXPORT_OK = qw(vhost);
 
 my $BASE = <<'CONF';
 Listen 80
@@ -112,6 +115,24 @@ sub place
 {
     my ($said) = @_;
     return defined $said->{marked} ? "$said->{file}:$said->{marked}: " : '';
+}
+
+# A vhost for https with these lines.
+sub vhost
+{
+    my (@lines) = @_;
+    return join '', "<VirtualHost *:443>\n", (map { "$_\n" } @lines), "</VirtualHost>\n";
+}
+
+# Wrong lines of a directive in server config: [argument, message].
+sub refuses_lines
+{
+    my ($self, $directive, @cases) = @_;
+    for my $case (@cases) {
+        my ($argument, $message) = @$case;
+        $self->refuses("$directive $argument", ">>$directive $argument\n", "$directive: $message");
+    }
+    return;
 }
 
 # Refused while the file is read: the message (a pattern, if it is not ours) and the place

@@ -13,7 +13,7 @@
 # In the text @http@ and @https@ are the ports, @root@, @htdocs@, @cache@ (which
 # does not exist yet) and @logs@ directories; vars => {name => value} adds more.
 #
-# Arguments of new(), all optional:
+# Arguments of new(), all optional (with_ca() has more):
 #   config    text, or a function that is given the server and returns it
 #   mpm       event, worker, prefork; else what t/run chose
 #   vars      more @name@ words
@@ -117,6 +117,20 @@ sub new
     $self->write_config;
     push @servers, $self;
     return $self;
+}
+
+# One that obtains from a CA under test: the lines that name it stand before the configuration, and the CA
+# finds its answers there. More arguments: ca_keys (text behind AutocertCA), wait (AutocertWait; default 30s).
+sub with_ca
+{
+    my ($class, $pebble, %arg) = @_;
+
+    my $keys = delete $arg{ca_keys} // '';
+    my $wait = delete $arg{wait} // '30s';
+    my $lines = "AutocertCA \@pebble\@ cafile=\@cafile\@ $keys\nAutocertAcceptTOS on\n"
+        . "AutocertCache dir:\@cache\@\nAutocertWait $wait\n";
+    return $class->new(http => $pebble->http, https => $pebble->https, %arg,
+        vars => { %{ $pebble->vars }, %{ $arg{vars} // {} } }, config => $lines . $arg{config});
 }
 
 sub root       { return $_[0]{root} }
