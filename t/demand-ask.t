@@ -1,4 +1,5 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
+# mpm: all
 # seconds: 300
 #
 # AutocertHostPolicy ask: an endpoint decides. It is asked only when something has to be ordered,

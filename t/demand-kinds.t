@@ -1,4 +1,5 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
+# mpm: all
 # seconds: 300
 #
 # Kinds of key by client: the second type of AutocertKeyTypes is obtained when a client comes that cannot use

@@ -1,4 +1,5 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
+# mpm: all
 # seconds: 300
 #
 # What one stranger can cause: AutocertClientLimit counts networks, names on demand have half of the CA's
