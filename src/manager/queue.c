@@ -108,17 +108,18 @@ void manager_queue_remove(manager_queue_t *queue, manager_queue_item_t *item)
     free(item);
 }
 
-void manager_queue_wish(manager_queue_item_t *item, apr_uint32_t vhost, const char *client)
+int manager_queue_wish(manager_queue_item_t *item, apr_uint32_t vhost, const char *client)
 {
     if (!item->waiting)
         apr_cpystrn(item->client, client, sizeof(item->client));
     item->waiting = 1;
     for (int i = 0; i < item->vhost_count; i++)
         if (item->vhosts[i] == vhost)
-            return;
-    /* One more than fits is not answered: its clients wait until their time is over. */
-    if (item->vhost_count < MANAGER_QUEUE_VHOSTS_MAX)
-        item->vhosts[item->vhost_count++] = vhost;
+            return 1;
+    if (item->vhost_count >= MANAGER_QUEUE_VHOSTS_MAX)
+        return 0;
+    item->vhosts[item->vhost_count++] = vhost;
+    return 1;
 }
 
 void manager_queue_mark_unknown(manager_queue_t *queue, manager_queue_item_t *item)

@@ -78,8 +78,9 @@ int manager_queue_is_crowded(const manager_queue_t *queue);
 /** Take a passing item out and free it. */
 void manager_queue_remove(manager_queue_t *queue, manager_queue_item_t *item);
 
-/** Note a wish; `client` may be "". */
-void manager_queue_wish(manager_queue_item_t *item, apr_uint32_t vhost, const char *client);
+/** Note a wish; `client` may be "". @return zero when too many vhosts wished for it already: nobody would
+ * answer this one */
+int manager_queue_wish(manager_queue_item_t *item, apr_uint32_t vhost, const char *client);
 
 /** It has to be looked at. */
 void manager_queue_mark_unknown(manager_queue_t *queue, manager_queue_item_t *item);

@@ -376,7 +376,8 @@ static void take_wish(manager_scheduler_t *scheduler, const shared_requests_wish
         shared_requests_answer(requests, wish, SHARED_REQUESTS_FAILED, now + CROWDED_RETRY, now);
         return;
     }
-    manager_queue_wish(item, wish->vhost, wish->client);
+    if (!manager_queue_wish(item, wish->vhost, wish->client))
+        shared_requests_answer(requests, wish, SHARED_REQUESTS_FAILED, now + CROWDED_RETRY, now);
     if (item->state != MANAGER_QUEUE_SETTLED || item->next <= now)
         return;
     /* It was thought to be there and a client found nothing: look again, but not for each of many

@@ -142,12 +142,12 @@ static void test_wishes(void **state)
     manager_queue_item_t *item = add(queue, "a.example", 0);
 
     (void)state;
-    manager_queue_wish(item, 7, "192.0.2.1");
-    manager_queue_wish(item, 7, "192.0.2.2");
+    assert_true(manager_queue_wish(item, 7, "192.0.2.1"));
+    assert_true(manager_queue_wish(item, 7, "192.0.2.2"));
     assert_int_equal(item->vhost_count, 1);
     assert_string_equal(item->client, "192.0.2.1");
     for (apr_uint32_t id = 8; id < 20; id++)
-        manager_queue_wish(item, id, "");
+        assert_int_equal(manager_queue_wish(item, id, ""), id < 7 + MANAGER_QUEUE_VHOSTS_MAX);
     assert_int_equal(item->vhost_count, MANAGER_QUEUE_VHOSTS_MAX);
     assert_true(item->waiting);
 }
