@@ -397,20 +397,23 @@ sub listening
         $text =~ /^\s*AutocertListener\s+(\S*\d)\s/mg;
 }
 
-# Are connections to it open that it has not closed yet?
-sub is_busy
+# Has somebody a socket on one of these ports in one of these states of /proc/net/tcp?
+sub has_socket
 {
-    my ($self) = @_;
+    my ($self, @states) = @_;
     my %port = map { sprintf('%04X', $_) => 1 } $self->listening;
+    my %state = map { $_ => 1 } @states;
     for my $file ('/proc/net/tcp', '/proc/net/tcp6') {
         for my $line (split /\n/, slurp($file) // '') {
-            my ($local, $state) = $line =~ /^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) \S+ ([0-9A-F]{2}) / or next;
-            # Established, or closed by the client only.
-            return 1 if $port{$local} && ($state eq '01' || $state eq '08');
+            my ($local, $is) = $line =~ /^\s*\d+: [0-9A-F]+:([0-9A-F]{4}) \S+ ([0-9A-F]{2}) / or next;
+            return 1 if $port{$local} && $state{$is};
         }
     }
     return 0;
 }
+
+# Are connections to it open (established, or closed by the client only)?
+sub is_busy { return $_[0]->has_socket('01', '08') }
 
 # SIGTERM, and SIGKILL for the whole session after a bound, which is a failure. The event MPM looks at
 # sockets of connections that a worker is closing just then, and may crash: so those that clients have
@@ -444,6 +447,8 @@ sub kill_all
     kill 'KILL', -$pid, $pid, @children;
     reap_within($pid, 10);
     wait_until(10, sub { !grep { process_lives($_) } @children }, 'children of httpd to die');
+    # A process counts as dead before its last thread has let go of the sockets.
+    wait_until(10, sub { !$self->has_socket('0A') }, 'its ports to be free');
     delete $self->{pid};
     return;
 }
