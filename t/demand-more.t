@@ -57,6 +57,34 @@ CONF
     ok $server->stop, 'httpd stops';
 };
 
+subtest 'what an administrator mends' => sub {
+    my $pebble = Autocert::Pebble->new;
+    $pebble->start;
+    my $server = Autocert::Server->with_ca($pebble, config => <<'CONF');
+AutocertAcceptTOS off
+<VirtualHost 127.0.0.1:@https@>
+    AutocertHostPolicy match [a-z]{1,9}\.terms\.test
+</VirtualHost>
+CONF
+    ok $server->start, 'httpd starts' or return;
+    my %visit = (port => $server->https, ca => $pebble->root, sni => 'a.terms.test');
+    my $begin = Time::HiRes::time();
+    is handshake(%visit)->{alert}, INTERNAL, 'GC-03 the terms are not accepted: internal_error';
+    is handshake(%visit)->{alert}, INTERNAL, 'GC-03 again';
+    cmp_ok Time::HiRes::time() - $begin, '<', 20, 'GC-03 nobody waits for a human';
+    like $server->log_since(0), qr/AC0130: .*AutocertAcceptTOS/, 'GC-03 the log says what to write';
+    is $pebble->orders, 0, 'GC-03 nothing is ordered';
+    (my $config = $server->{config}) =~ s/AutocertAcceptTOS off\n//;
+    $server->write_config($config);
+    ok $server->graceful, 'accepted, and a graceful restart';
+    my $seen = wait_until(LIVE_SECONDS, sub {
+        my $now = https_get(%visit);
+        return $now->{ok} ? $now : undef;
+    }, 'the certificate');
+    is $seen->{status}, 200, 'what was answered before is forgotten';
+    ok $server->stop, 'httpd stops';
+};
+
 subtest 'two servers, one cache' => sub {
     my $pebble = Autocert::Pebble->new;
     $pebble->start;

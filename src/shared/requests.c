@@ -531,8 +531,9 @@ void shared_requests_rewind(shared_requests_t *requests)
 
         do {
             state = read_word(&slot->state);
-        } while ((phase_of(state) == TAKEN || phase_of(state) == ANSWERING)
-                 && !move(&slot->state, state, with_phase(state, WISHED)));
+        } while (((phase_of(state) == TAKEN || phase_of(state) == ANSWERING)
+                  && !move(&slot->state, state, with_phase(state, WISHED)))
+                 || (phase_of(state) == ANSWERED && !finish(slot, state)));
     }
 }
 

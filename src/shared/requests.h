@@ -102,7 +102,8 @@ int shared_requests_take(shared_requests_t *requests, unsigned int *cursor,
 void shared_requests_answer(shared_requests_t *requests, const shared_requests_wish_t *wish,
                             shared_requests_answer_t answer, apr_time_t until, apr_time_t now);
 
-/** A newly elected child: what its predecessor took and did not answer is to be taken again. */
+/** A newly elected child: what its predecessor took and did not answer is to be taken again, and what it
+ * answered is forgotten, as the configuration may have changed since. */
 void shared_requests_rewind(shared_requests_t *requests);
 
 #endif

@@ -387,7 +387,9 @@ static void test_rewind(void **state)
     assert_int_equal(phase_of(killed), WISHED);
     assert_int_equal(count_phase(WISHED), 3);
     assert_int_equal(count_phase(WRITING), 1);
-    assert_int_equal(find("answered.example", NOW), REFUSED);
+    /* the configuration may be another one now */
+    assert_int_equal(find("answered.example", NOW), NONE);
+    assert_int_equal(count_phase(ANSWERED), 0);
     assert_int_equal(drain(NOW), 3);
     assert_int_equal(drain(NOW), 0);
     /* what the predecessor says late still counts */
