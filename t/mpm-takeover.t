@@ -95,6 +95,8 @@ my %resumed = map { $_->{name} => 1 } events($server, 'AC0111', $mark);
 my %lost = map { $_->{name} => 1 } events($server, 'AC0112', $mark);
 is_deeply [grep { !$resumed{$_} && !$lost{$_} } @pending], [],
     'what was placed before is gone on with';
+# They are taken away after the certificate is in service.
+wait_until(30, sub { !saved_orders() });
 is_deeply [saved_orders()], [], 'and no saved order is left';
 
 done_testing;

@@ -91,7 +91,8 @@ CONF
         ok !@wrong, "$name is renewed at its time: $what" or diag "gaps @gaps, not before $early";
     }
     cmp_ok scalar(@{ $times{$share} }), '>', scalar(@{ $times{$half} }), 'which is more often';
-    like((events($server, 'AC0110', $mark))[-1]{text}, qr/^renewed from /, 'the log says so');
+    my $line = wait_until(30, sub { (events($server, 'AC0110', $mark))[-1] });
+    like $line->{text}, qr/^renewed from /, 'the log says so';
     for my $load (@loads) {
         my $result = load_stop($load);
         is $result->{failed}, 0, "no visit failed of $result->{ok}" or diag $result->{error};
@@ -161,7 +162,12 @@ CONF
         }), "$name: $what";
         isnt slurp($server->cache_file($name)) // '', '', "$name: and stored";
     }
-    my %text = map { $_->{name} => $_->{text} } events($server, 'AC0110', $mark);
+    # The line is written after the certificate is in service.
+    my %text;
+    wait_until(30, sub {
+        %text = map { $_->{name} => $_->{text} } events($server, 'AC0110', $mark);
+        return keys %text == 4;
+    });
     like $text{$late}, qr/^renewed from /, 'the log tells renewed ones';
     like $text{$long}, qr/^obtained from /, 'from new ones';
     # More visits and a restart give a loop its chance.
