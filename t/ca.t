@@ -10,17 +10,15 @@ use strict;
 use warnings;
 
 use Apache::Test qw(-withtestmore);
-use IO::Socket::INET ();
-use IO::Socket::SSL ();
 use JSON::PP ();
-use POSIX ();
 
 use Autocert::Client qw(handshake);
 use Autocert::Events qw(events count_events vhosts all_stored);
 use Autocert::Pebble;
 use Autocert::Relay;
 use Autocert::Server;
-use Autocert::Util qw(wait_until slurp spit run_program scratch on_exit reap_within);
+use Autocert::SickCA;
+use Autocert::Util qw(wait_until slurp spit run_program);
 
 use constant {
     OBTAIN_SECONDS => 90,
@@ -191,39 +189,17 @@ subtest 'proxy' => sub {
     $proxy->stop;
 };
 
-# A CA that only writes down what it was asked.
 subtest 'User-Agent' => sub {
     my $pebble = Autocert::Pebble->new;
-    my $dir = $pebble->dir;
-    my $listener = IO::Socket::INET->new(Listen => 16, LocalAddr => '127.0.0.1',
-        LocalPort => $pebble->port, Proto => 'tcp', ReuseAddr => 1) // die "listen: $@\n";
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        $SIG{TERM} = 'DEFAULT';
-        for (;;) {
-            my $tcp = $listener->accept or next;
-            my $tls = IO::Socket::SSL->start_SSL($tcp, SSL_server => 1, Timeout => 10,
-                SSL_cert_file => "$dir/tls.pem", SSL_key_file => "$dir/tls.key") or next;
-            sysread $tls, my $request, 16_384;
-            spit("$dir/request.new", $request // '');
-            rename "$dir/request.new", "$dir/request";
-            syswrite $tls, "HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            $tls->close;
-        }
-        POSIX::_exit(0);
-    }
-    close $listener;
-    spit(scratch() . "/pids/$pid", "silent CA\n");
-    on_exit(sub { kill 'KILL', $pid; reap_within($pid, 5) });
+    my $ca = Autocert::SickCA->new($pebble, '503 Busy');
     my $server = new_server($pebble, config => head() . vhosts('agent.example.test'));
     ok $server->start, 'httpd starts' or return;
-    my $request = wait_until(30, sub { slurp("$dir/request") });
+    my $request = wait_until(30, sub { $ca->request });
     like $request // '', qr{\AGET /dir HTTP/1\.1\r\n}, 'the directory is asked for';
     like $request // '', qr{^User-Agent: .*\bmod_autocert/\d+\.\d+}mi,
         'RFC 8555 6.1: with a User-Agent that says who asks';
     ok $server->stop, 'httpd stops';
-    kill 'KILL', $pid;
-    reap_within($pid, 5);
+    $ca->stop;
 };
 
 subtest 'a newer CA' => sub {

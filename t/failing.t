@@ -10,14 +10,13 @@ use warnings;
 use Apache::Test qw(-withtestmore);
 use IO::Select ();
 use IO::Socket::INET ();
-use IO::Socket::SSL ();
-use POSIX ();
 
 use Autocert::Client qw(handshake);
 use Autocert::Events qw(events count_events vhosts all_stored ledger change_ledger);
 use Autocert::Pebble;
 use Autocert::Server;
-use Autocert::Util qw(wait_until slurp spit scratch on_exit reap_within);
+use Autocert::SickCA;
+use Autocert::Util qw(wait_until);
 
 use constant {
     OBTAIN_SECONDS => 60,
@@ -108,41 +107,6 @@ subtest 'one bad name among good ones' => sub {
     ok $server->stop, 'httpd stops';
 };
 
-# A CA that answers 400 to everything, on Pebble's port.
-sub start_broken_ca
-{
-    my ($pebble) = @_;
-
-    my $dir = $pebble->dir;
-    my $listener = IO::Socket::INET->new(Listen => 16, LocalAddr => '127.0.0.1',
-        LocalPort => $pebble->port, Proto => 'tcp', ReuseAddr => 1) // die "listen: $@\n";
-    my $pid = fork // die "fork: $!\n";
-    if ($pid == 0) {
-        $SIG{TERM} = 'DEFAULT';
-        for (;;) {
-            my $tcp = $listener->accept or next;
-            my $tls = IO::Socket::SSL->start_SSL($tcp, SSL_server => 1, Timeout => 10,
-                SSL_cert_file => "$dir/tls.pem", SSL_key_file => "$dir/tls.key") or next;
-            sysread $tls, my $request, 16_384;
-            syswrite $tls, "HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            $tls->close;
-        }
-        POSIX::_exit(0);
-    }
-    close $listener;
-    spit(scratch() . "/pids/$pid", "broken CA\n");
-    on_exit(sub { stop_broken_ca($pid) });
-    return $pid;
-}
-
-sub stop_broken_ca
-{
-    my ($pid) = @_;
-    kill 'KILL', $pid;
-    reap_within($pid, 5);
-    return;
-}
-
 subtest 'a CA that is not well' => sub {
     my $name = 'patient.example.test';
     my $pebble = Autocert::Pebble->new;
@@ -169,11 +133,11 @@ subtest 'a CA that is not well' => sub {
     my $seen = handshake(port => $server->https, sni => $name);
     is $seen->{alert}, INTERNAL_ERROR, 'FA-01: a client gets an alert' or diag $seen->{error};
 
-    my $pid = start_broken_ca($pebble);
+    my $ca = Autocert::SickCA->new($pebble, '400 Bad Request');
     $mark = $server->mark;
     $said = wait_until(30, sub { (events($server, 'AC0130', $mark))[-1] });
     like $said && $said->{text}, qr/\b400\b/, 'FA-01: a directory that answers 400 is told';
-    stop_broken_ca($pid);
+    $ca->stop;
     $pebble->start;
     my $root = $pebble->root;
     ok wait_until(OBTAIN_SECONDS, sub {
