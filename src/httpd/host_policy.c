@@ -238,7 +238,8 @@ const char *httpd_host_policy_add(const cmd_parms *cmd, httpd_config_t *config, 
                argc > 0 ? argv[0] : "");
 }
 
-int httpd_host_policy_is_hooked(void)
+/* Did another module hook autocert_host_policy? Known from check_config on. */
+static int is_hooked(void)
 {
     apr_array_header_t *hooks = apr_optional_hook_get("host_policy");
 
@@ -251,7 +252,7 @@ const apr_array_header_t *httpd_host_policy_rules(server_rec *s, const httpd_con
     apr_array_header_t *rules = config->rules ? apr_array_copy(pool, config->rules)
                                               : apr_array_make(pool, 1, sizeof(manager_policy_rule_t));
 
-    if (httpd_host_policy_is_hooked()) {
+    if (is_hooked()) {
         manager_policy_rule_t *rule = apr_array_push(rules);
 
         memset(rule, 0, sizeof(*rule));

@@ -16,9 +16,6 @@
 const char *httpd_host_policy_add(const cmd_parms *cmd, httpd_config_t *config, int argc,
                                   char *const argv[]);
 
-/** Non-zero when another module hooked autocert_host_policy; from check_config on. */
-int httpd_host_policy_is_hooked(void);
-
 /** The rules of a managed vhost: its lines, then the hook of other modules. In the pool. */
 const apr_array_header_t *httpd_host_policy_rules(server_rec *s, const httpd_config_t *config,
                                                   apr_pool_t *pool);
