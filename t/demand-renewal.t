@@ -99,12 +99,17 @@ CONF
         my $count = () = $server->log_since(0) =~ /\Q$name\E: renewed/g;
         return $count;
     };
-    my $bad = 0;
+    my ($bad, @lives) = (0);
     ok wait_until(120, sub {
-        $bad++ unless (https_get(%visit, sni => $names[0])->{status} // 0) == 200;
+        my $seen = https_get(%visit, sni => $names[0]);
+        $bad++ unless ($seen->{status} // 0) == 200;
+        push @lives, $seen if $seen->{serial} && (!@lives || $lives[-1]{serial} ne $seen->{serial});
         return $renewals->($names[0]) >= 4;
     }), 'a name that is visited is renewed again and again';
     is $bad, 0, 'and served all the time';
+    # One that was retired comes back only when it has expired, for a client that waits.
+    is scalar(grep { $lives[$_]{not_before} >= $lives[$_ - 1]{not_after} } 1 .. $#lives), 0,
+        'each certificate was replaced before its end';
     cmp_ok $renewals->($names[1]), '<=', 2, 'one that nobody visits is renewed no more after a while';
     my $seen = https_get(%visit, sni => $names[1]);
     is $seen->{status}, 200, 'until somebody comes: then a new certificate is obtained' or diag $seen->{error};
