@@ -7,6 +7,9 @@
  * Shared key "acme_account+key" (first CA; the legacy "acme_account.key" is read
  * and copied) or "acme_account+key+ID": the account key, traditional PEM.
  * Private record "account+ID": {"directory","url","thumbprint","email"}.
+ *
+ * External account binding (RFC 8555 section 7.3.4) is sent when an account is made, never for one that
+ * exists: with eab_kid, or a CA that requires one, the key is looked for first (onlyReturnExisting).
  */
 #ifndef ACME_ACCOUNT_H
 #define ACME_ACCOUNT_H
@@ -37,6 +40,15 @@ apr_status_t acme_account_ensure(acme_account_t *account, base_error_t *err);
 /** The CA said that it does not know this account: forget its URL (not its key),
  * so that ensure() registers again. @param url the one that was refused */
 void acme_account_forget(acme_account_t *account, const char *url);
+
+/**
+ * Change the account's key (RFC 8555 section 7.3.5): an operation for an administrator. The new key (P-256)
+ * is stored as pending (private record "account+ID+key") before the CA is asked, so that a crash at
+ * any point leaves one of the two that the CA knows; ensure() finds out which. Other processes notice by the
+ * first request that fails. Errors: OPERATOR for a key of account= (its file is not ours to write), a CA
+ * without keyChange, and what the CA says; BUSY.
+ */
+apr_status_t acme_account_roll_key(acme_account_t *account, base_error_t *err);
 
 /** The account URL, copied to the pool; NULL before ensure(). */
 const char *acme_account_url(acme_account_t *account, apr_pool_t *pool);

@@ -33,6 +33,11 @@ typedef struct acme_client_config_t {
     const char *proxy;          /* NULL: none */
     const char *email;          /* contact without "mailto:", NULL: none */
     const char *account_pem;    /* own account key as PEM text, NULL: one in the cache */
+    const char *eab_kid;        /* external account binding (RFC 8555 section 7.3.4), NULL: none */
+    const char *eab_key;        /* its MAC key as the CA gave it out: base64url or base64, padded or not */
+    const char *profile;        /* of orders; NULL: the CA chooses */
+    const char *chain;          /* CN of an issuer that the chain should lead to; NULL: the CA's choice */
+    int no_renewal_info;        /* its renewal information is not asked for */
     int first;                  /* the first CA: its key is Go's "acme_account+key" */
     int tos_any;                /* AutocertAcceptTOS on */
     const apr_array_header_t *tos_urls;     /* of const char *: agreed to exactly these */
@@ -48,6 +53,7 @@ typedef struct acme_client_directory_t {
     const char *key_change;
     const char *renewal_info;
     const char *terms_of_service;
+    const apr_array_header_t *profiles;     /* of const char *: their names; NULL: it has none */
     int external_account_required;
 } acme_client_directory_t;
 

@@ -255,8 +255,8 @@ static apr_status_t read_fresh(acme_account_t *account, acme_client_request_t *r
     return st;
 }
 
-apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account, const char *name,
-                               apr_pool_t *pool, base_error_t *err)
+apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account,
+                               const acme_order_request_t *wanted, apr_pool_t *pool, base_error_t *err)
 {
     acme_client_t *client = acme_account_client(account);
     acme_client_directory_t directory;
@@ -268,7 +268,7 @@ apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account, co
     if (st != APR_SUCCESS) {
         return st;
     }
-    payload = json_pack("{s:[{s:s, s:s}]}", "identifiers", "type", "dns", "value", name);
+    payload = json_pack("{s:[{s:s, s:s}]}", "identifiers", "type", "dns", "value", wanted->name);
     request.url = directory.new_order;
     request.payload = payload != NULL ? base_json_dump(payload, pool) : NULL;
     if (request.payload == NULL) {
@@ -284,7 +284,7 @@ apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account, co
     }
     st = parse_order(order, &answer, answer.location, pool, err);
     if (st == APR_SUCCESS) {
-        base_log(BASE_LOG_DEBUG, "AC0221", name, "placed the order %s, %s", (*order)->url,
+        base_log(BASE_LOG_DEBUG, "AC0221", wanted->name, "placed the order %s, %s", (*order)->url,
                  show_status((*order)->status));
     }
     return st;

@@ -66,9 +66,31 @@ typedef struct acme_order_authorization_t {
     apr_time_t retry_at;
 } acme_order_authorization_t;
 
-/** Place an order for one DNS name. */
-apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account, const char *name,
-                               apr_pool_t *pool, base_error_t *err);
+/** What to order. */
+typedef struct acme_order_request_t {
+    const char *name;           /* one DNS name, A-label */
+    const char *replaces;       /* id of the certificate it replaces (RFC 9773 section 5), from the same
+                                 * CA and account; NULL: none. Sent only to a CA with renewalInfo */
+} acme_order_request_t;
+
+/**
+ * Place an order (RFC 8555 section 7.4). The profile of the CA's configuration is sent when the directory
+ * has it; else, and when the CA will not have it (invalidProfile, unauthorized), the order goes without one,
+ * with a warning (AC0230). Whatever the CA has against an order with `replaces` (alreadyReplaced,
+ * conflict, any 4xx but a rate limit or a lost account, 500), the order goes again without, once.
+ */
+apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account,
+                               const acme_order_request_t *request, apr_pool_t *pool, base_error_t *err);
+
+/**
+ * Find an order that was placed but whose URL nobody could note (killed between the answer and the
+ * disk): the latest one in the account's list of orders (RFC 8555 section 7.1.2.1) for exactly this name that
+ * is pending or ready, and expires after `since` (when it was placed). CAs without such a list have none; they
+ * give out the same pending order again when it is ordered anew. Bounded: a few pages, a few orders.
+ * @return APR_NOTFOUND without one; an error only when the CA does not answer
+ */
+apr_status_t acme_order_find(acme_order_t **order, acme_account_t *account, const char *name,
+                             apr_time_t since, apr_pool_t *pool, base_error_t *err);
 
 /** Read an order again by its URL; GONE when the CA does not know it. */
 apr_status_t acme_order_fetch(acme_order_t **order, acme_account_t *account, const char *url,
@@ -114,7 +136,9 @@ apr_status_t acme_order_finalize(acme_order_t **order, acme_account_t *account,
                                  const unsigned char *csr, apr_size_t csr_len,
                                  apr_pool_t *pool, base_error_t *err);
 
-/** Download the chain of a valid order: PEM text as the CA sent it, unchecked. */
+/** Download the chain of a valid order: PEM text as the CA sent it, unchecked. When the CA's configuration
+ * names a chain, that of the CA's alternates (Link rel="alternate") one of whose certificates was issued by
+ * such a CN; without one the default, with a warning (AC0231). */
 apr_status_t acme_order_certificate(char **pem, apr_size_t *len, const acme_order_t *order,
                                     acme_account_t *account, apr_pool_t *pool,
                                     base_error_t *err);

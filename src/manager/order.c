@@ -342,8 +342,11 @@ static apr_status_t place_order(job_t *job, base_error_t *err)
     job->key = NULL;
     job->asked = job->asked_type = job->asked_token = NULL;
     rv = crypto_key_generate(&job->key, manager_policy_key_type(job->name), err);
-    if (rv == APR_SUCCESS)
-        rv = acme_order_create(&job->order, context->account, job->name->name, job->pool, err);
+    if (rv == APR_SUCCESS) {
+        acme_order_request_t wanted = { job->name->name, NULL };
+
+        rv = acme_order_create(&job->order, context->account, &wanted, job->pool, err);
+    }
     if (rv != APR_SUCCESS) {
         /* No answer: the CA counted nothing. Cut off by a stop it may have. */
         if (err->http_status == 0 && err->kind != BASE_ERROR_CANCELLED)

@@ -17,6 +17,7 @@
 #include "base/hostname.h"
 #include "crypto/key.h"
 #include "manager/ask.h"
+#include "manager/ca.h"
 #include "manager/host_file.h"
 
 #define MANAGER_POLICY_KINDS 2          /* kinds of key that one name can have */
@@ -133,6 +134,11 @@ int manager_policy_is_on_demand(const manager_policy_name_t *name);
 
 /** The type of its key. */
 crypto_key_type_t manager_policy_key_type(const manager_policy_name_t *name);
+
+/** What tells one configuration of names from another, over restarts: kinds of challenges, types of keys, extensions
+ * and the CAs (directory, profile, account binding, own account key or not), not the time of renewal. */
+apr_uint64_t manager_policy_fingerprint(const manager_policy_settings_t *settings,
+                                        const apr_array_header_t *cas);
 
 /** Non-zero when two settings mean the same for a name. */
 int manager_policy_settings_equal(const manager_policy_settings_t *a,

@@ -85,6 +85,11 @@ struct manager_scheduler_t {
     volatile apr_uint32_t alive;    /* threads that have not ended */
 };
 
+static const manager_ca_config_t *first_ca(const manager_scheduler_t *scheduler)
+{
+    return APR_ARRAY_IDX(scheduler->config->cas, 0, const manager_ca_config_t *);
+}
+
 /* --- Workers ---------------------------------------------------------------- */
 
 static int is_idle(const worker_t *worker)
@@ -158,7 +163,7 @@ static void resume_ca(manager_scheduler_t *scheduler)
 {
     if (scheduler->pause.failures > 0)
         base_log(BASE_LOG_NOTICE, "AC0132", NULL, "CA %s answers again; names that waited are obtained now",
-                 scheduler->config->ca->name);
+                 first_ca(scheduler)->acme.name);
     scheduler->pause.failures = 0;
     scheduler->pause.until = 0;
     scheduler->pause.refusing = 0;
@@ -167,7 +172,7 @@ static void resume_ca(manager_scheduler_t *scheduler)
 /* The order budget is used up: only what needs none goes on. */
 static void note_budget(manager_scheduler_t *scheduler, apr_time_t until, apr_time_t now)
 {
-    const manager_budget_rate_t *rate = &scheduler->config->rate;
+    const manager_budget_rate_t *rate = &first_ca(scheduler)->rate;
     pause_t *pause = &scheduler->pause;
     char when[32];
 
@@ -177,7 +182,7 @@ static void note_budget(manager_scheduler_t *scheduler, apr_time_t until, apr_ti
     pause->budget_logged = now;
     base_log(BASE_LOG_NOTICE, "AC0131", NULL, "CA %s: the order budget of %d per %" APR_TIME_T_FMT
              " s is used up; names that are due wait, the most urgent until %s",
-             scheduler->config->ca->name, rate->orders, apr_time_sec(rate->period),
+             first_ca(scheduler)->acme.name, rate->orders, apr_time_sec(rate->period),
              base_log_moment(when, apr_time_sec(until), apr_time_sec(now)));
 }
 
@@ -208,7 +213,7 @@ static void pause_ca(manager_scheduler_t *scheduler, const manager_order_result_
     pause->failures++;
     pause->refusing = problem->kind != BASE_ERROR_CA_DOWN;
     base_log(BASE_LOG_ERR, "AC0130", NULL, "CA %s: %s%s%s; certificates in the cache are served, "
-             "next try %s (in %" APR_TIME_T_FMT " s)", scheduler->config->ca->name, problem->type,
+             "next try %s (in %" APR_TIME_T_FMT " s)", first_ca(scheduler)->acme.name, problem->type,
              problem->type[0] ? ": " : "", problem->detail,
              base_log_moment(when, apr_time_sec(pause->until), apr_time_sec(now)),
              apr_time_sec(pause->until - now));
@@ -456,7 +461,7 @@ static void summarize(manager_scheduler_t *scheduler, apr_time_t now)
         apr_snprintf(more, sizeof(more), "; on demand in %d vhost%s", demand, demand == 1 ? "" : "s");
     base_log(BASE_LOG_NOTICE, "AC0001", NULL, "%d name%s in %d vhost%s: %d valid%s, %d to obtain%s; "
              "CA %s; cache %s", names, names == 1 ? "" : "s", config->vhosts,
-             config->vhosts == 1 ? "" : "s", valid, expires, names - valid, more, config->ca->name,
+             config->vhosts == 1 ? "" : "s", valid, expires, names - valid, more, first_ca(scheduler)->acme.name,
              config->cache_text);
 }
 
@@ -465,7 +470,7 @@ static void tidy(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t no
     if (now < scheduler->tidy_at)
         return;
     scheduler->tidy_at = now + TIDY_EVERY;
-    manager_budget_tidy(scheduler->config->cache, scheduler->config->ca->id, &scheduler->config->rate, now,
+    manager_budget_tidy(scheduler->config->cache, first_ca(scheduler)->acme.id, &first_ca(scheduler)->rate, now,
                         scheduler->stop, pool);
     apr_pool_clear(pool);
 }
@@ -506,12 +511,12 @@ static fund_t fund(manager_scheduler_t *scheduler, manager_queue_item_t *item, m
     task->name = &item->name;
     task->client = item->client;
     task->demand = manager_queue_draws_on_demand(item, now);
-    if (config->rate.orders == 0 || item->saved)
+    if (first_ca(scheduler)->rate.orders == 0 || item->saved)
         return FUND_GO;
-    rv = task->demand ? manager_budget_take_demand(config->cache, config->ca->id, &config->rate,
+    rv = task->demand ? manager_budget_take_demand(config->cache, first_ca(scheduler)->acme.id, &first_ca(scheduler)->rate,
                                                    item->name.name, now, &when, &everybody,
                                                    scheduler->stop, pool)
-                      : manager_budget_take(config->cache, config->ca->id, &config->rate, now, &when,
+                      : manager_budget_take(config->cache, first_ca(scheduler)->acme.id, &first_ca(scheduler)->rate, now, &when,
                                             scheduler->stop, pool);
     apr_pool_clear(pool);
     task->funded = rv == APR_SUCCESS;
@@ -747,7 +752,7 @@ apr_status_t manager_scheduler_start(manager_scheduler_t **out,
     list_rules(scheduler, pool);
     scheduler->canary_next = scheduler->endpoints->nelts;
     if ((rv = acme_http_init()) != APR_SUCCESS
-        || (rv = acme_client_create(&client, config->ca, stop, config->now, pool)) != APR_SUCCESS
+        || (rv = acme_client_create(&client, &first_ca(scheduler)->acme, stop, config->now, pool)) != APR_SUCCESS
         || (rv = acme_account_create(&scheduler->context.account, client, config->cache, pool))
                != APR_SUCCESS
         || (rv = manager_ask_create(&scheduler->context.ask, scheduler->endpoints, stop, config->now, pool))
@@ -761,8 +766,8 @@ apr_status_t manager_scheduler_start(manager_scheduler_t **out,
     apr_pool_cleanup_register(pool, scheduler, close_pipe, apr_pool_cleanup_null);
     scheduler->context.cache = config->cache;
     scheduler->context.versions = shared_segment_versions(config->segment);
-    scheduler->context.rate = config->rate;
-    scheduler->context.test = config->test;
+    scheduler->context.rate = first_ca(scheduler)->rate;
+    scheduler->context.test = first_ca(scheduler)->test;
     scheduler->context.now = config->now;
     scheduler->context.present = config->present;
     scheduler->queue = manager_queue_create(config->policy, pool);
