@@ -46,8 +46,8 @@ void manager_renewal_plan(manager_renewal_plan_t *plan, const manager_policy_nam
 /**
  * Ask the CA that issued, and note the answer in the ledger (not stored here). A failure is noted too (next question after
  * 6 h; with growing waits from a minute up to that when the CA did not answer) and is no error of anybody:
- * the lifetime rule stands. Logs AC0160 when the CA moved the window, AC0161 when it has an explanation that
- * was not shown yet, AC0162 (info) when it could not be asked. Blocks on the network; worker threads.
+ * the lifetime rule stands. Logs AC0180 when the CA moved the window, AC0181 when it has an explanation that
+ * was not shown yet, AC0182 (info) when it could not be asked. Blocks on the network; worker threads.
  * @param random 32 random bits, for the instant in the window
  */
 void manager_renewal_ask(manager_ledger_t *ledger, acme_client_t *client, const manager_policy_name_t *name,
