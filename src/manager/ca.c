@@ -64,7 +64,8 @@ static const char *describe(const manager_ca_config_t *config, apr_pool_t *pool)
     const char *text = apr_pstrcat(pool, acme->directory_url, " ", acme->cafile ? acme->cafile : "", " ",
                                    acme->proxy ? acme->proxy : "", " ", acme->email ? acme->email : "", " ",
                                    acme->eab_kid ? acme->eab_kid : "", " ",
-                                   acme->eab_key ? acme->eab_key : "", " ", acme->account_pem ? acme->account_pem : "", " ",
+                                   acme->eab_key ? acme->eab_key : "", " ",
+                                   acme->account_pem ? acme->account_pem : "", " ",
                                    acme->profile ? acme->profile : "", acme->tos_any ? " any" : "", NULL);
 
     for (int i = 0; acme->tos_urls != NULL && i < acme->tos_urls->nelts; i++)

@@ -49,13 +49,13 @@ typedef struct manager_order_task_t {
 
 /** How it went, for the scheduler. */
 typedef struct manager_order_result_t {
-    int known;                  /* the cache was looked at: due to avoid, visited, dates and saved are filled in */
+    int known;                  /* the cache was looked at: all but next, scope, problem is filled in */
     apr_time_t next;            /* when something is to be done: the earlier of due and ask, or later, when
                                  * the name has to wait for its next try; for SCOPE_CA: 0, the
                                  * scheduler decides, or the moment the CA or the budget named */
     apr_time_t due;             /* when a certificate has to be ordered; 0: there is none */
     apr_time_t ask;             /* when renewal information is to be asked for; 0: never */
-    int issuer;                 /* index of the CA that issued the certificate, -1: unknown, or none of ours */
+    int issuer;                 /* index of the CA that issued the certificate, -1: unknown or not ours */
     apr_uint32_t avoid;         /* CAs not to be tried for it: manager_ledger_avoid() */
     apr_time_t visited;         /* when a client last came for it, 0 unknown */
     apr_time_t not_before;      /* of the certificate in service, 0: none */
