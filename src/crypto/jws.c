@@ -218,19 +218,35 @@ apr_status_t crypto_jws_sign(const char **jws, EVP_PKEY *key, const crypto_jws_h
 }
 
 /* CAs hand MAC keys out as base64url without padding (as RFC 8555 section 7.3.4 has it), padded, or
- * as plain base64. @return the bytes, in the pool; NULL when it is none of these */
+ * as plain base64. @return how many letters, without the padding, begin at *text; 0 when it is none of these */
+static size_t measure_mac_key(const char **text)
+{
+    static const char url_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char blanks[] = " \t\r\n";
+    const char *s = *text + strspn(*text, blanks);
+    /* One alphabet or the other; a mixture is a slip of the hand. */
+    size_t size = strspn(s, strpbrk(s, "-_") ? url_letters : letters), padding = strspn(s + size, "=");
+
+    *text = s;
+    s += size + padding;
+    if (size % 4 == 1 || padding > 2 || (padding > 0 && (size + padding) % 4 != 0)
+        || s[strspn(s, blanks)] != '\0')
+        return 0;
+    return size;
+}
+
+int crypto_jws_is_mac_key(const char *text)
+{
+    return measure_mac_key(&text) > 0;
+}
+
 static unsigned char *decode_mac_key(const char *text, apr_size_t *len, apr_pool_t *pool)
 {
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    size_t size, padding;
+    size_t size = measure_mac_key(&text);
     unsigned char *bytes;
 
-    text += strspn(text, " \t\r\n");
-    /* One alphabet or the other; a mixture is a slip of the hand. */
-    size = strspn(text, apr_pstrcat(pool, letters, strpbrk(text, "-_") ? "-_" : "+/", NULL));
-    padding = strspn(text + size, "=");
-    if (size == 0 || size % 4 == 1 || padding > 2 || (padding > 0 && (size + padding) % 4 != 0)
-        || text[size + padding + strspn(text + size + padding, " \t\r\n")] != '\0')
+    if (size == 0)
         return NULL;
     bytes = apr_palloc(pool, size);
     if (apr_decode_base64_binary(bytes, text, (apr_ssize_t)size, APR_ENCODE_NONE, len) != APR_SUCCESS)

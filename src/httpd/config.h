@@ -83,7 +83,9 @@ typedef struct httpd_config_t {
 /** One AutocertCA line. Its first member is what the other rooms see. */
 typedef struct httpd_config_ca_t {
     manager_ca_config_t ca;
-    int is_public;                      /* one of the built-in names */
+    int is_public;                      /* one of the built-in CAs */
+    int needs_eab;                      /* such a one that makes no account without a binding ... */
+    int needs_email;                    /* ... or without a contact */
     const char *account_file;           /* secrets, read at start as root; NULL: none */
     const char *eab_file;
     httpd_config_place_t place;
