@@ -217,6 +217,23 @@ static void pause_ca(manager_scheduler_t *scheduler, manager_ca_t *ca, const bas
     store_health(scheduler, ca);
 }
 
+/* What was known of the CAs before this process began: a restart changes none of it. */
+static void report_pauses(const manager_scheduler_t *scheduler, apr_time_t now)
+{
+    char when[32];
+
+    for (int i = 0; i < scheduler->context.cas->nelts; i++) {
+        const manager_ca_t *ca = manager_ca_at(scheduler->context.cas, i);
+        const base_error_t *problem = &ca->health.problem;
+
+        if (ca->health.failures > 0 && ca->health.until > now)
+            base_log(BASE_LOG_WARNING, "AC0134", NULL, "CA %s is left alone since before this start: %s%s%s; %s, "
+                     "next try %s", ca->config->acme.name, problem->type, problem->type[0] ? ": " : "",
+                     problem->detail, describe_consequence(scheduler),
+                     base_log_moment(when, apr_time_sec(ca->health.until), apr_time_sec(now)));
+    }
+}
+
 /* A CA whose pause is over is asked for its directory, before any name depends on it. */
 static void check_cas(manager_scheduler_t *scheduler, apr_time_t now)
 {
@@ -695,6 +712,7 @@ static void *APR_THREAD_FUNC run_dispatcher(apr_thread_t *thread, void *data)
     (void)thread;
     apr_pool_create_unmanaged_ex(&scheduler->pool, NULL, NULL);
     shared_requests_rewind(shared_segment_requests(scheduler->config->segment));
+    report_pauses(scheduler, scheduler->config->now());
     while (scheduler->pool != NULL && !base_stop_is_raised(scheduler->stop)) {
         apr_time_t now = scheduler->config->now(), wake = now + POLL_MAX;
 
