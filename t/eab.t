@@ -127,6 +127,13 @@ for my $case (
         if ($id) {
             ok $server->wait_for_log(qr/\Q$id\E: autocert: localhost:\d+: the file \Q$broken\E of eab= does not/,
                 REFUSE_SECONDS), 'the log says what is wrong with the file';
+            for my $text ('', "# $kid $key\n", "$kid !Zx9Zx9!\n", "$kid $key Zx9Zx9\n", "$kid:$key\n") {
+                my $mark = $server->mark;
+                spit($broken, $text, 0600);
+                ok $server->graceful, 'another such file';
+                ok $server->wait_for_log(qr/\Q$id\E: .*does not hold a key id/, REFUSE_SECONDS, $mark),
+                    'and the log says so';
+            }
         }
         ok $server->wait_for_log(qr/AC0130: /, REFUSE_SECONDS), 'the CA cannot be used';
         my ($event) = events($server, 'AC0130');
