@@ -551,29 +551,14 @@ static void keep_directory(acme_client_t *client, const acme_client_directory_t 
     apr_thread_mutex_unlock(client->mutex);
 }
 
-apr_status_t acme_client_directory(acme_client_t *client, acme_client_directory_t *directory,
-                                   apr_pool_t *pool, base_error_t *err)
+static apr_status_t fetch_directory(acme_client_t *client, acme_client_directory_t *directory,
+                                    apr_pool_t *pool, base_error_t *err)
 {
     acme_http_request_t request = { 0 };
     acme_http_response_t *http;
-    acme_client_directory_t fresh;
     context_t context = { client, client->config->directory_url, 0, pool, NULL };
-    base_error_t local;
-    apr_time_t age;
     apr_status_t st;
-    int found = 0;
 
-    err = err != NULL ? err : &local;
-    apr_thread_mutex_lock(client->mutex);
-    age = client->now() - client->directory_time;
-    if (client->directory_pool != NULL && age >= 0 && age < ACME_CLIENT_DIRECTORY_AGE) {
-        copy_directory(directory, &client->directory, pool);
-        found = 1;
-    }
-    apr_thread_mutex_unlock(client->mutex);
-    if (found) {
-        return APR_SUCCESS;
-    }
     request.method = "GET";
     request.url = client->config->directory_url;
     st = acme_http_do(client->http, &request, &http, pool, err);
@@ -588,14 +573,53 @@ apr_status_t acme_client_directory(acme_client_t *client, acme_client_directory_
         }
         return st;
     }
-    st = parse_directory(client, http, &fresh, pool, err);
+    st = parse_directory(client, http, directory, pool, err);
     if (st == APR_SUCCESS) {
-        keep_directory(client, &fresh);
-        copy_directory(directory, &fresh, pool);
+        keep_directory(client, directory);
         base_log(BASE_LOG_DEBUG, "AC0200", NULL, "%s: read the directory %s",
                  client->config->name, client->config->directory_url);
     }
     return st;
+}
+
+apr_status_t acme_client_directory(acme_client_t *client, acme_client_directory_t *directory,
+                                   apr_pool_t *pool, base_error_t *err)
+{
+    base_error_t local;
+    apr_time_t age;
+    int found = 0;
+
+    apr_thread_mutex_lock(client->mutex);
+    age = client->now() - client->directory_time;
+    if (client->directory_pool != NULL && age >= 0 && age < ACME_CLIENT_DIRECTORY_AGE) {
+        copy_directory(directory, &client->directory, pool);
+        found = 1;
+    }
+    apr_thread_mutex_unlock(client->mutex);
+    return found ? APR_SUCCESS : fetch_directory(client, directory, pool, err != NULL ? err : &local);
+}
+
+apr_status_t acme_client_check(acme_client_t *client, apr_pool_t *pool, base_error_t *err)
+{
+    acme_client_directory_t directory;
+    apr_status_t st = fetch_directory(client, &directory, pool, err);
+
+    if (st == APR_SUCCESS) {
+        base_error_clear(err);
+    }
+    return st;
+}
+
+int acme_client_has_renewal_info(acme_client_t *client)
+{
+    int has = -1;
+
+    apr_thread_mutex_lock(client->mutex);
+    if (client->directory_pool != NULL) {
+        has = client->directory.renewal_info != NULL;
+    }
+    apr_thread_mutex_unlock(client->mutex);
+    return has;
 }
 
 /* ---- clocks ---- */

@@ -52,8 +52,8 @@ typedef struct manager_ledger_t {
     char account[MANAGER_LEDGER_CA_MAX];        /* URL of the account there */
     int test;                           /* that CA was a test CA */
     apr_time_t issued;                  /* when it was stored */
-    int hasty;                          /* how many issuances in a row came within a day of the one before
-                                         * because of a window (manager/renewal.h) */
+    int hasty;                          /* how many issuances in a row came as soon as they were allowed ...
+                                         * ... because of a window (manager/renewal.h) */
     /* renewal information (RFC 9773) about it */
     apr_time_t window_start;            /* 0: none is known */
     apr_time_t window_end;
@@ -124,7 +124,7 @@ typedef struct manager_ledger_success_t {
 
 /** Note a success: no failures, no problem, no window, who issued and how; `visited`, `configuration`, failed
  * validations and, when none was needed, `challenge` stay. `hasty` grows when the window of the certificate
- * before made it due (window_chosen <= now) within a day of its own issuance, else becomes 0. */
+ * before had it replaced before twice the least age (manager_renewal_least_age()), else becomes 0. */
 void manager_ledger_succeed(manager_ledger_t *ledger, const manager_ledger_success_t *success);
 
 #endif

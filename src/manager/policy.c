@@ -17,6 +17,7 @@
 #define FLOOR_DIVISOR 10            /* no renewal within the first tenth */
 #define SPREAD_DIVISOR 50           /* 2 % */
 #define SPREAD_STEPS 1024           /* different moments, by the hash of the name */
+#define HEAD_START apr_time_from_sec(3600)
 
 struct manager_policy_t {
     apr_pool_t *pool;
@@ -350,17 +351,76 @@ apr_time_t manager_policy_renew_at(const manager_policy_name_t *name, apr_time_t
 {
     apr_interval_time_t lifetime = not_after - not_before;
     apr_time_t at, first;
-    apr_interval_time_t spread;
+    apr_interval_time_t spread, head_start;
 
     if (lifetime <= 0) {
         return not_before;
     }
-    /* Never 0, so it is before the moment that another program computes from the same rule
-     * without a spread. */
-    spread = lifetime / SPREAD_DIVISOR / SPREAD_STEPS
-        * (base_hostname_hash(name->name) % SPREAD_STEPS + 1);
+    /* Never 0, so it is before the moment that another program computes from the same rule without a spread;
+     * and for all but the shortest lives an hour more, as Go's own spread was before 2026. */
+    spread = lifetime / SPREAD_DIVISOR;
+    head_start = spread >= 2 * HEAD_START ? HEAD_START : 0;
+    spread = head_start
+        + (spread - head_start) / SPREAD_STEPS * (base_hostname_hash(name->name) % SPREAD_STEPS + 1);
     at = not_after - time_before(&name->settings->renewal, lifetime);
     /* The floor leaves room for the spread: names that meet it must not meet each other. */
     first = not_before + lifetime / FLOOR_DIVISOR + lifetime / SPREAD_DIVISOR;
     return (at > first ? at : first) - spread;
+}
+
+/* --- Fingerprint --- */
+
+#define FNV_BASIS 14695981039346656037u
+#define FNV_PRIME 1099511628211u
+
+/* FNV-1a, 64 bits; the NUL counts, so that "a" "b" is not "ab". */
+static apr_uint64_t mix(apr_uint64_t hash, const char *text)
+{
+    do {
+        hash = (hash ^ (unsigned char)*text) * FNV_PRIME;
+    } while (*text++);
+    return hash;
+}
+
+static apr_uint64_t mix_bytes(apr_uint64_t hash, const unsigned char *bytes, apr_size_t len)
+{
+    while (len-- > 0) {
+        hash = (hash ^ *bytes++) * FNV_PRIME;
+    }
+    return hash;
+}
+
+static apr_uint64_t mix_ca(apr_uint64_t hash, const acme_client_config_t *ca)
+{
+    hash = mix(hash, ca->directory_url);
+    hash = mix(hash, ca->profile ? ca->profile : "");
+    hash = mix(hash, ca->eab_kid ? ca->eab_kid : "");
+    return mix(hash, ca->account_pem ? "own" : "");
+}
+
+apr_uint64_t manager_policy_fingerprint(const manager_policy_settings_t *settings,
+                                        const apr_array_header_t *cas)
+{
+    apr_uint64_t hash = FNV_BASIS;
+
+    for (int i = 0; settings->challenges && i < settings->challenges->nelts; i++) {
+        hash = mix(hash, APR_ARRAY_IDX(settings->challenges, i, const challenge_kind_t *)->type);
+    }
+    for (int i = 0; i < settings->kinds; i++) {
+        unsigned char type = (unsigned char)settings->key_types[i];
+
+        hash = mix_bytes(hash, &type, 1);
+    }
+    for (int i = 0; settings->extensions && i < settings->extensions->nelts; i++) {
+        const crypto_csr_extension_t *extension = &APR_ARRAY_IDX(settings->extensions, i,
+                                                                 crypto_csr_extension_t);
+
+        hash = mix(hash, extension->oid);
+        hash = mix(hash, extension->critical ? "critical" : "");
+        hash = mix_bytes(hash, extension->value, extension->len);
+    }
+    for (int i = 0; cas && i < cas->nelts; i++) {
+        hash = mix_ca(hash, &APR_ARRAY_IDX(cas, i, const manager_ca_config_t *)->acme);
+    }
+    return hash;
 }

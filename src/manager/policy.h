@@ -135,8 +135,9 @@ int manager_policy_is_on_demand(const manager_policy_name_t *name);
 /** The type of its key. */
 crypto_key_type_t manager_policy_key_type(const manager_policy_name_t *name);
 
-/** What tells one configuration of names from another, over restarts: kinds of challenges, types of keys, extensions
- * and the CAs (directory, profile, account binding, own account key or not), not the time of renewal. */
+/** What tells one configuration of names from another, over restarts: kinds of challenges, types of keys,
+ * extensions and the CAs (directory, profile, account binding, own account key or not), not the time of
+ * renewal. */
 apr_uint64_t manager_policy_fingerprint(const manager_policy_settings_t *settings,
                                         const apr_array_header_t *cas);
 

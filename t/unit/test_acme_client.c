@@ -572,6 +572,28 @@ static void test_directory_dropped(void **state)
     assert_int_equal(script_seen(f->script, "GET /dir"), 6);
 }
 
+/* A check asks the CA, whatever is known; it also tells whether there is renewal information. */
+static void test_check(void **state)
+{
+    fixture_t *f = *state;
+
+    assert_int_equal(acme_client_has_renewal_info(f->client), -1);
+    assert_int_equal(directory(f), APR_SUCCESS);
+    assert_int_equal(acme_client_has_renewal_info(f->client), 0);
+    script_drop(f->script, "GET /dir");
+    script_add(f->script, "GET /dir", 503, "", "<html>");
+    assert_int_equal(directory(f), APR_SUCCESS);
+    assert_int_not_equal(acme_client_check(f->client, f->pool, &f->err), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
+    script_drop(f->script, "GET /dir");
+    script_add(f->script, "GET /dir", 200, "",
+               "{\"newNonce\":\"/nonce\",\"newOrder\":\"/new\",\"newAccount\":\"/account\","
+               "\"renewalInfo\":\"/ari\"}");
+    assert_int_equal(acme_client_check(f->client, f->pool, &f->err), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_NONE);
+    assert_int_equal(acme_client_has_renewal_info(f->client), 1);
+}
+
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -594,6 +616,7 @@ int main(void)
         WITH_SERVER(test_profiles),
         WITH_SERVER(test_get),
         WITH_SERVER(test_skew),
+        WITH_SERVER(test_check),
     };
 
     return SERVER_RUN_TESTS(tests);
