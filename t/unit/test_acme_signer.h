@@ -2,8 +2,8 @@
 /**
  * @file test_acme_signer.h
  * A judge for scripts: a CA with one account, which looks at signatures (ES256 only). The first key
- * that registers at /account is the account's; requests with a kid must be signed by it; a POST to /key-change
- * that the script answers with 200, or loses while loses_answers is set, changes it.
+ * that registers at /account is the account's; requests with a kid must be signed by it; a POST to
+ * /key-change that the script answers with 200, or loses while loses_answers is set, changes it.
  */
 #ifndef TEST_ACME_SIGNER_H
 #define TEST_ACME_SIGNER_H
@@ -70,8 +70,8 @@ static int signer_is_same(EVP_PKEY *a, EVP_PKEY *b, apr_pool_t *pool)
 }
 
 /* Registration, or the question for an account. */
-static const char *signer_register(script_t *script, const json_t *header, const json_t *payload, int *status,
-                                   apr_pool_t *pool)
+static const char *signer_register(script_t *script, const json_t *header, const json_t *payload,
+                                   int *status, apr_pool_t *pool)
 {
     EVP_PKEY *key = signer_key(base_json_object(header, "jwk"));
     int same = signer_is_same(script->signer, key, pool);
@@ -90,8 +90,8 @@ static const char *signer_register(script_t *script, const json_t *header, const
 }
 
 /* The inner signature is by the new key, over the account and the old one. */
-static const char *signer_change(script_t *script, const json_t *header, const json_t *inner, const int *status,
-                                 apr_pool_t *pool)
+static const char *signer_change(script_t *script, const json_t *header, const json_t *inner,
+                                 const int *status, apr_pool_t *pool)
 {
     json_t *inner_header = signer_decode(base_json_string(inner, "protected"), pool);
     json_t *payload = signer_decode(base_json_string(inner, "payload"), pool);
