@@ -14,7 +14,7 @@ use Autocert::Client qw(handshake http_get);
 use Autocert::Events qw(events vhosts all_stored);
 use Autocert::Pebble;
 use Autocert::Server;
-use Autocert::Util qw(slurp spit);
+use Autocert::Util qw(free_ports spit);
 
 use constant {
     OBTAIN_SECONDS => 60,
@@ -109,6 +109,22 @@ subtest 'an account that exists needs no key' => sub {
     ok all_stored($server, OBTAIN_SECONDS, $third), 'the account is found by its key';
     is accounts($pebble), 1, 'there was never more than the one';
     is_discreet($server, 'restarts');
+    ok $server->stop, 'httpd stops';
+};
+
+subtest 'each CA has its own' => sub {
+    my $pebble = new_ca();
+    my ($nobody) = free_ports(1);
+    my $name = 'second-ca.example.test';
+    my $file = spit("$dir/eab-second.txt", "$kid $key\n", 0600);
+    my $server = new_server($pebble, config => "AutocertCA https://localhost:$nobody/dir eab=other:$wrong\n"
+            . lines("eab=$file", $name));
+    ok $server->start, 'httpd starts, the first CA is down' or return;
+    ok all_stored($server, OBTAIN_SECONDS, $name), 'the second one gets its key and issues';
+    my ($event) = events($server, 'AC0110');
+    my $port = $pebble->port;
+    like $event->{text}, qr/^obtained from localhost:$port /, 'as the log says';
+    is_discreet($server, 'two CAs');
     ok $server->stop, 'httpd stops';
 };
 
