@@ -482,7 +482,7 @@ apr_status_t acme_order_find(acme_order_t **order, acme_account_t *account, cons
             && is_wanted(found, &answer, name, since)) {
             *order = found;
             base_error_clear(err);
-            base_log(BASE_LOG_DEBUG, "AC0234", name, "found the order %s again, %s", url,
+            base_log(BASE_LOG_DEBUG, "AC0222", name, "found the order %s again, %s", url,
                      show_status(found->status));
             return APR_SUCCESS;
         }

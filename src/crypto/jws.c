@@ -218,7 +218,8 @@ apr_status_t crypto_jws_sign(const char **jws, EVP_PKEY *key, const crypto_jws_h
 }
 
 /* CAs hand MAC keys out as base64url without padding (as RFC 8555 section 7.3.4 has it), padded, or
- * as plain base64. @return how many letters, without the padding, begin at *text; 0 when it is none of these */
+ * as plain base64. @param text set to the first letter @return how many, without the padding; 0 when it is
+ * none of these */
 static size_t measure_mac_key(const char **text)
 {
     static const char url_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";

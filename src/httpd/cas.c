@@ -197,7 +197,7 @@ static const char *set_chain(httpd_config_ca_t *ca, const char *value, apr_pool_
 {
     (void)pool;
     if (*value == '\0')
-        return "\"chain=\": write the common name of an issuer, for example \"chain=\\\"ISRG Root X1\\\"\"";
+        return "\"chain=\": write the common name of an issuer, for example chain=\"ISRG Root X1\"";
     ca->ca.acme.chain = value;
     return NULL;
 }
@@ -364,21 +364,25 @@ static int have_real_one(void)
     return 0;
 }
 
-const char *httpd_cas_find_doubt(const httpd_config_ca_t *ca, apr_pool_t *pool)
+const apr_array_header_t *httpd_cas_find_doubts(const httpd_config_ca_t *ca, apr_pool_t *pool)
 {
+    apr_array_header_t *doubts = apr_array_make(pool, 3, sizeof(const char *));
     const char *name = ca->ca.acme.name;
 
     /* With a key of the administrator's own the account is most likely there. */
     if (ca->needs_eab && ca->eab_file == NULL && ca->ca.acme.eab_kid == NULL && ca->account_file == NULL)
-        return apr_psprintf(pool, "\"%s\" needs eab=FILE unless the account exists already in the cache: "
-                            "get a key id and a key from the CA, and write them into a file", name);
+        APR_ARRAY_PUSH(doubts, const char *) =
+            apr_psprintf(pool, "\"%s\" needs eab=FILE unless the account exists already in the cache: "
+                         "get a key id and a key from the CA, and write them into a file", name);
     if (ca->needs_email && ca->ca.acme.email == NULL)
-        return apr_psprintf(pool, "\"%s\" issues nothing without a contact: write \"email=ADDRESS\" or "
-                            "\"AutocertEmail ADDRESS\"", name);
+        APR_ARRAY_PUSH(doubts, const char *) =
+            apr_psprintf(pool, "\"%s\" issues nothing without a contact: write \"email=ADDRESS\" or "
+                         "\"AutocertEmail ADDRESS\"", name);
     if (ca->ca.test && have_real_one())
-        return apr_psprintf(pool, "\"%s\" is a test CA beside others: visitors get certificates that nobody "
-                            "trusts when its turn comes; remove the line, unless you mean it", name);
-    return NULL;
+        APR_ARRAY_PUSH(doubts, const char *) =
+            apr_psprintf(pool, "\"%s\" is a test CA beside others: visitors get certificates that nobody "
+                         "trusts when its turn comes; remove the line, unless you mean it", name);
+    return doubts;
 }
 
 const apr_array_header_t *httpd_cas_list(apr_pool_t *pool)

@@ -22,8 +22,8 @@ void httpd_cas_complete(apr_pool_t *pconf);
 /** Non-zero when none of them is a private CA; after httpd_cas_complete(). */
 int httpd_cas_are_public(void);
 
-/** What about a CA will probably not work, and what to write; NULL: nothing. After httpd_cas_complete(). */
-const char *httpd_cas_find_doubt(const httpd_config_ca_t *ca, apr_pool_t *pool);
+/** const char *: what about a CA will probably not work, and what to write. After httpd_cas_complete(). */
+const apr_array_header_t *httpd_cas_find_doubts(const httpd_config_ca_t *ca, apr_pool_t *pool);
 
 /** post_config, second pass, first thing: read the secret files (account=, eab=) while this is still root.
  * One that is of no use is logged, and the CA is used without it. */

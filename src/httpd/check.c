@@ -514,14 +514,14 @@ static void check_terms(check_t *check)
 static void check_cas(check_t *check)
 {
     const apr_array_header_t *cas = check->global->cas;
-    int i;
+    int i, d;
 
     for (i = 0; i < cas->nelts; i++) {
         const httpd_config_ca_t *ca = APR_ARRAY_IDX(cas, i, const httpd_config_ca_t *);
-        const char *warning = httpd_cas_find_doubt(ca, check->ptemp);
+        const apr_array_header_t *doubts = httpd_cas_find_doubts(ca, check->ptemp);
 
-        if (warning != NULL)
-            warn(check, &ca->place, NULL, "AutocertCA: %s", warning);
+        for (d = 0; d < doubts->nelts; d++)
+            warn(check, &ca->place, NULL, "AutocertCA: %s", APR_ARRAY_IDX(doubts, d, const char *));
     }
 }
 

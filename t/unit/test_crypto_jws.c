@@ -320,6 +320,7 @@ static void test_binding(void **state)
     for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
         const char *jws = NULL;
 
+        assert_true(crypto_jws_is_mac_key(good[i]));
         assert_int_equal(crypto_jws_sign_binding(&jws, account, "kid-1", good[i], "https://ca/new", pool,
                                                  &err), APR_SUCCESS);
         check_binding(jws, account, raw, sizeof(raw));
@@ -327,6 +328,7 @@ static void test_binding(void **state)
     for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         const char *jws = NULL;
 
+        assert_false(crypto_jws_is_mac_key(bad[i]));
         assert_int_not_equal(crypto_jws_sign_binding(&jws, account, "kid-1", bad[i], "https://ca/new",
                                                      pool, &err), APR_SUCCESS);
         assert_int_equal(err.kind, BASE_ERROR_OPERATOR);
