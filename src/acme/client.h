@@ -23,6 +23,9 @@
 #define ACME_CLIENT_NONCE_AGE apr_time_from_sec(300)
 #define ACME_CLIENT_DIRECTORY_AGE apr_time_from_sec(24 * 3600)
 #define ACME_CLIENT_NONCE_MAX 512       /* letters; a few CAs seal state into their nonces */
+#define ACME_CLIENT_PROFILES_MAX 50     /* of a directory that are looked at */
+#define ACME_CLIENT_SKEW_MAX apr_time_from_sec(300)     /* between our clock and the CA's, unsaid */
+#define ACME_CLIENT_SKEW_EVERY apr_time_from_sec(3600)  /* at most so often: AC0232 */
 
 /** The configuration of one CA; lives as long as the client. */
 typedef struct acme_client_config_t {
@@ -88,12 +91,13 @@ typedef struct acme_client_request_t {
     apr_interval_time_t timeout;    /* 0: the default */
 } acme_client_request_t;
 
-/** An answer with a 2xx status. */
+/** An answer with a 2xx status; of any other, only `problem` is set. */
 typedef struct acme_client_answer_t {
     const acme_http_response_t *http;
     json_t *json;               /* the body as object, NULL when it is none; ends with the pool */
     const char *location;       /* resolved, NULL without one */
     apr_time_t retry_at;        /* Retry-After as a moment, 0 without one */
+    const json_t *problem;      /* an error's problem document, NULL without one; ends with the pool */
 } acme_client_answer_t;
 
 /**
@@ -103,15 +107,31 @@ typedef struct acme_client_answer_t {
  *   rateLimited, 429, 503 with Retry-After      WAIT with retry_at (from the header, else from
  *                                               the detail's words, else now + 1 h)
  *   rateLimited that says "paused", no moment   OPERATOR
- *   other 5xx, HTML or nothing, badNonce again  CA_DOWN
+ *   other 5xx, HTML or nothing, 408, 425,
+ *   badNonce again                              CA_DOWN
  *   accountDoesNotExist, 404 with JSON or to
  *   a POST-as-GET                               GONE
  *   every other type                            OPERATOR
- * err->type and err->detail hold the CA's words, subproblems appended.
+ * err->type and err->detail hold the CA's words, subproblems appended; also where to agree to changed
+ * terms (userActionRequired), and which account keys the CA wants (badSignatureAlgorithm).
  */
 apr_status_t acme_client_post(acme_client_t *client, const acme_client_request_t *request,
                               acme_client_answer_t *answer, apr_pool_t *pool,
                               base_error_t *err);
+
+/** GET without a signature, for what a CA tells everybody (RFC 9773); errors as acme_client_post(), 404 is
+ * always GONE. */
+apr_status_t acme_client_get(acme_client_t *client, const char *url, acme_client_answer_t *answer,
+                             apr_pool_t *pool, base_error_t *err);
+
+/**
+ * Does a rate limit concern this name (or its registered domain) alone, by the CA's words? Then other names
+ * can be ordered on. Non-zero for "exact set of identifiers", and for a text that names it or a parent
+ * domain with at least two labels, in quotes, after "for", or as a subproblem's identifier; zero for limits
+ * of the account or of our address, and for any other problem.
+ * @param err as acme_client_post() filled it in; @param name A-label form. Pure
+ */
+int acme_client_is_about_name(const base_error_t *err, const char *name);
 
 /** RFC 3339 date and time, or "YYYY-MM-DD HH:MM:SS UTC", as a moment; other text may follow;
  * 0 when it is none. */

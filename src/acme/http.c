@@ -721,7 +721,9 @@ static int has_relation(const link_t *link, const char *rel)
 typedef struct link_search_t {
     const acme_http_response_t *response;
     const char *rel;
-    const char *url;
+    int max;
+    int count;                          /* with this rel, usable or not */
+    apr_array_header_t *urls;           /* of const char * */
     apr_pool_t *pool;
 } link_search_t;
 
@@ -732,25 +734,37 @@ static int search_header(void *baton, const char *name, const char *value)
     link_t link;
 
     (void)name;
-    while ((value = read_link(value, &link)) != NULL) {
+    while (search->count < search->max && (value = read_link(value, &link)) != NULL) {
         if (link.rel != NULL && has_relation(&link, search->rel)) {
-            search->url = acme_http_resolve(search->response,
-                                            apr_pstrmemdup(search->pool, link.target,
-                                                           link.target_len),
-                                            search->pool);
-            return 0;
+            const char *url = acme_http_resolve(search->response,
+                                                apr_pstrmemdup(search->pool, link.target,
+                                                               link.target_len),
+                                                search->pool);
+
+            search->count++;
+            if (url != NULL) {
+                APR_ARRAY_PUSH(search->urls, const char *) = url;
+            }
         }
     }
-    return 1;
+    return search->count < search->max;
+}
+
+apr_array_header_t *acme_http_links(const acme_http_response_t *response, const char *rel, int max,
+                                    apr_pool_t *pool)
+{
+    link_search_t search = { response, rel, max, 0, apr_array_make(pool, 1, sizeof(const char *)), pool };
+
+    apr_table_do(search_header, &search, response->headers, "Link", NULL);
+    return search.urls;
 }
 
 const char *acme_http_link(const acme_http_response_t *response, const char *rel,
                            apr_pool_t *pool)
 {
-    link_search_t search = { response, rel, NULL, pool };
+    apr_array_header_t *urls = acme_http_links(response, rel, 1, pool);
 
-    apr_table_do(search_header, &search, response->headers, "Link", NULL);
-    return search.url;
+    return urls->nelts > 0 ? APR_ARRAY_IDX(urls, 0, const char *) : NULL;
 }
 
 /* @return seconds, -1 when the text is none; a year at most */

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <string.h>
+#include <strings.h>
 
 #include <apr_strings.h>
 
@@ -10,6 +11,7 @@
 #include "base/hostname.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "crypto/bundle.h"
 
 #define POLLS_MAX 500               /* looks at one object, whatever the clock does meanwhile */
 #define FRESH_TRIES 5               /* first try and 4 more of an object that is not there yet */
@@ -255,32 +257,121 @@ static apr_status_t read_fresh(acme_account_t *account, acme_client_request_t *r
     return st;
 }
 
-apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account,
-                               const acme_order_request_t *wanted, apr_pool_t *pool, base_error_t *err)
-{
-    acme_client_t *client = acme_account_client(account);
-    acme_client_directory_t directory;
-    acme_client_request_t request = { 0 };
-    acme_client_answer_t answer;
-    json_t *payload;
-    apr_status_t st = acme_client_directory(client, &directory, pool, err);
+/* What goes into one try of an order. */
+typedef struct draft_t {
+    const acme_order_request_t *wanted;
+    const char *profile;            /* NULL: none */
+    const char *replaces;           /* NULL: none */
+} draft_t;
 
-    if (st != APR_SUCCESS) {
-        return st;
+static int has_profile(const acme_client_directory_t *directory, const char *profile)
+{
+    int i;
+
+    for (i = 0; directory->profiles != NULL && i < directory->profiles->nelts; i++) {
+        if (strcmp(APR_ARRAY_IDX(directory->profiles, i, const char *), profile) == 0) {
+            return 1;
+        }
     }
-    payload = json_pack("{s:[{s:s, s:s}]}", "identifiers", "type", "dns", "value", wanted->name);
-    request.url = directory.new_order;
+    return 0;
+}
+
+static void warn_of_profile(const acme_client_config_t *config, const draft_t *draft, const char *why)
+{
+    base_log(BASE_LOG_WARNING, "AC0230", draft->wanted->name, "%s: ordered without the profile %s: %.200s",
+             config->name, config->profile, why);
+}
+
+/* Which members the CA can be asked for at all. */
+static void begin_draft(draft_t *draft, const acme_order_request_t *wanted,
+                        const acme_client_config_t *config, const acme_client_directory_t *directory)
+{
+    memset(draft, 0, sizeof(*draft));
+    draft->wanted = wanted;
+    if (directory->renewal_info != NULL && !config->no_renewal_info) {
+        draft->replaces = wanted->replaces;
+    }
+    if (config->profile != NULL && has_profile(directory, config->profile)) {
+        draft->profile = config->profile;
+    }
+    else if (config->profile != NULL) {
+        warn_of_profile(config, draft, "the CA has none of this name");
+    }
+}
+
+static apr_status_t send_draft(const draft_t *draft, acme_account_t *account, const char *url,
+                               acme_client_answer_t *answer, apr_pool_t *pool, base_error_t *err)
+{
+    acme_client_request_t request = { 0 };
+    json_t *payload = json_pack("{s:[{s:s, s:s}], s:s*, s:s*}", "identifiers", "type", "dns", "value",
+                                draft->wanted->name, "profile", draft->profile, "replaces",
+                                draft->replaces);
+
+    request.url = url;
     request.payload = payload != NULL ? base_json_dump(payload, pool) : NULL;
     if (request.payload == NULL) {
         return base_error_set(err, BASE_ERROR_LOCAL, APR_EGENERAL,
                               "the order cannot be written as JSON");
     }
-    st = acme_account_post(account, &request, &answer, pool, err);
+    return acme_account_post(account, &request, answer, pool, err);
+}
+
+/* Non-zero when the member "replaces" may be what the CA does not like. Limits, lost accounts, terms and
+ * what is no answer of a CA stay what they are. */
+static int may_dislike_replaces(const base_error_t *err)
+{
+    if (err->http_status == 500 || err->http_status == 409) {
+        return err->kind != BASE_ERROR_WAIT;
+    }
+    return (err->kind == BASE_ERROR_OPERATOR || err->kind == BASE_ERROR_GONE)
+           && err->http_status / 100 == 4 && err->http_status != 429
+           && strcmp(err->type, "accountDoesNotExist") != 0
+           && strcmp(err->type, "userActionRequired") != 0;
+}
+
+/* Leave out what the CA seems to have refused. @return zero when nothing is left to leave out */
+static int mend_draft(draft_t *draft, const acme_client_config_t *config, const base_error_t *err)
+{
+    int is_profile = strcmp(err->type, "invalidProfile") == 0;
+
+    if (draft->replaces != NULL && !(is_profile && draft->profile != NULL) && may_dislike_replaces(err)) {
+        base_log(BASE_LOG_INFO, "AC0233", draft->wanted->name, "%s: not taken as the successor of the old "
+                 "certificate: %.200s; ordered as a new one", config->name, err->detail);
+        draft->replaces = NULL;
+        return 1;
+    }
+    if (draft->profile != NULL && (is_profile || strcmp(err->type, "unauthorized") == 0)) {
+        warn_of_profile(config, draft, err->detail);
+        draft->profile = NULL;
+        return 1;
+    }
+    return 0;
+}
+
+apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account,
+                               const acme_order_request_t *wanted, apr_pool_t *pool, base_error_t *err)
+{
+    acme_client_t *client = acme_account_client(account);
+    acme_client_directory_t directory;
+    acme_client_answer_t answer;
+    base_error_t local;
+    draft_t draft;
+    apr_status_t st;
+
+    err = err != NULL ? err : &local;
+    st = acme_client_directory(client, &directory, pool, err);
+    if (st != APR_SUCCESS) {
+        return st;
+    }
+    begin_draft(&draft, wanted, acme_client_config(client), &directory);
+    do {
+        st = send_draft(&draft, account, directory.new_order, &answer, pool, err);
+    } while (st != APR_SUCCESS && mend_draft(&draft, acme_client_config(client), err));
     if (st != APR_SUCCESS) {
         return st;
     }
     if (answer.location == NULL) {
-        return refuse(err, "answer of", request.url, "does not say where the order is");
+        return refuse(err, "answer of", directory.new_order, "does not say where the order is");
     }
     st = parse_order(order, &answer, answer.location, pool, err);
     if (st == APR_SUCCESS) {
@@ -288,6 +379,116 @@ apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account,
                  show_status((*order)->status));
     }
     return st;
+}
+
+/* ---- the account's list of orders ---- */
+
+/* Non-zero when the CA spoke, and had nothing to offer: no list, or an order that is no more. */
+static int is_nothing(const base_error_t *err)
+{
+    return err->kind == BASE_ERROR_OPERATOR || err->kind == BASE_ERROR_GONE;
+}
+
+static apr_status_t read_account(acme_account_t *account, acme_client_answer_t *answer, apr_pool_t *pool,
+                                 base_error_t *err)
+{
+    apr_status_t st = acme_account_ensure(account, err);
+    const char *url = acme_account_url(account, pool);
+
+    if (st == APR_SUCCESS && url == NULL) {
+        st = base_error_set(err, BASE_ERROR_GONE, APR_NOTFOUND, "the account is gone again");
+    }
+    return st != APR_SUCCESS ? st : read_object(account, url, answer, pool, err);
+}
+
+/* The array of URLs; some CAs send it bare, without the object around it. */
+static json_t *read_list(const acme_client_answer_t *answer, apr_pool_t *pool)
+{
+    const char *wrapped;
+
+    if (answer->json != NULL) {
+        return base_json_array(answer->json, "orders");
+    }
+    wrapped = apr_pstrcat(pool, "{\"orders\":", answer->http->body, "}", NULL);
+    return base_json_array(base_json_parse_object(wrapped, strlen(wrapped), pool), "orders");
+}
+
+/* All pages, up to a bound: what is wanted stands at the end of the last. */
+static apr_status_t read_pages(apr_array_header_t *urls, acme_account_t *account, const char *page,
+                               apr_pool_t *pool, base_error_t *err)
+{
+    acme_client_answer_t answer;
+    apr_status_t st = APR_SUCCESS;
+    size_t i;
+    int n;
+
+    for (n = 0; page != NULL && n < ACME_ORDER_PAGES_MAX && st == APR_SUCCESS; n++) {
+        json_t *list;
+
+        st = read_object(account, page, &answer, pool, err);
+        if (st != APR_SUCCESS) {
+            break;
+        }
+        list = read_list(&answer, pool);
+        for (i = 0; i < json_array_size(list); i++) {
+            const char *url = acme_http_resolve(answer.http, json_string_value(json_array_get(list, i)),
+                                                pool);
+
+            if (url != NULL) {
+                APR_ARRAY_PUSH(urls, const char *) = url;
+            }
+        }
+        page = acme_http_link(answer.http, "next", pool);
+    }
+    return st;
+}
+
+/* Non-zero when an order can still bring the certificate that was ordered then. */
+static int is_wanted(const acme_order_t *order, const acme_client_answer_t *answer, const char *name,
+                     apr_time_t since)
+{
+    return json_array_size(base_json_array(answer->json, "identifiers")) == 1
+           && order->name != NULL && strcasecmp(order->name, name) == 0
+           && (order->status == ACME_ORDER_PENDING || order->status == ACME_ORDER_READY)
+           && order->expires > since;
+}
+
+apr_status_t acme_order_find(acme_order_t **order, acme_account_t *account, const char *name,
+                             apr_time_t since, apr_pool_t *pool, base_error_t *err)
+{
+    apr_array_header_t *urls = apr_array_make(pool, ACME_ORDER_FOUND_MAX, sizeof(const char *));
+    acme_client_answer_t answer;
+    acme_order_t *found = NULL;
+    base_error_t local;
+    apr_status_t st;
+    int i;
+
+    err = err != NULL ? err : &local;
+    st = read_account(account, &answer, pool, err);
+    if (st == APR_SUCCESS) {
+        st = read_pages(urls, account, read_url(&answer, answer.json, "orders", pool), pool, err);
+    }
+    if (st != APR_SUCCESS && !is_nothing(err)) {
+        return st;
+    }
+    for (i = urls->nelts; i > 0 && urls->nelts - i < ACME_ORDER_FOUND_MAX; i--) {
+        const char *url = APR_ARRAY_IDX(urls, i - 1, const char *);
+
+        st = read_object(account, url, &answer, pool, err);
+        if (st != APR_SUCCESS && !is_nothing(err)) {
+            return st;
+        }
+        if (st == APR_SUCCESS && parse_order(&found, &answer, url, pool, err) == APR_SUCCESS
+            && is_wanted(found, &answer, name, since)) {
+            *order = found;
+            base_error_clear(err);
+            base_log(BASE_LOG_DEBUG, "AC0222", name, "found the order %s again, %s", url,
+                     show_status(found->status));
+            return APR_SUCCESS;
+        }
+    }
+    base_error_clear(err);
+    return APR_NOTFOUND;
 }
 
 apr_status_t acme_order_fetch(acme_order_t **order, acme_account_t *account, const char *url,
@@ -727,11 +928,68 @@ apr_status_t acme_order_finalize(acme_order_t **order, acme_account_t *account,
     return drive_finalize(&work, order, pool, err);
 }
 
+/* ---- the chain ---- */
+
+static apr_status_t download(acme_account_t *account, const char *url, acme_client_answer_t *answer,
+                             apr_pool_t *pool, base_error_t *err)
+{
+    acme_client_request_t request = { 0 };
+    apr_status_t st;
+
+    request.url = url;
+    request.payload = "";
+    request.accept = CHAIN_TYPE;
+    request.body_max = ACME_HTTP_CHAIN_MAX;
+    st = read_fresh(account, &request, answer, pool, err);
+    if (st == APR_SUCCESS && answer->http->len == 0) {
+        st = refuse(err, "certificate", url, "is empty");
+    }
+    return st;
+}
+
+static int leads_to(const acme_client_answer_t *answer, const char *cn)
+{
+    return crypto_bundle_chain_leads_to(answer->http->body, answer->http->len, cn);
+}
+
+/* Put the chain in the place of the default one that leads where the configuration says. Not
+ * having it must not cost the certificate. */
+static apr_status_t choose_chain(acme_client_answer_t *chain, const acme_order_t *order,
+                                 acme_account_t *account, apr_pool_t *pool, base_error_t *err)
+{
+    const acme_client_config_t *config = acme_client_config(acme_account_client(account));
+    apr_array_header_t *urls;
+    int i;
+
+    if (config->chain == NULL || leads_to(chain, config->chain)) {
+        return APR_SUCCESS;
+    }
+    urls = acme_http_links(chain->http, "alternate", ACME_ORDER_ALTERNATES_MAX, pool);
+    for (i = 0; i < urls->nelts; i++) {
+        const char *url = APR_ARRAY_IDX(urls, i, const char *);
+        acme_client_answer_t answer;
+
+        if (download(account, url, &answer, pool, err) != APR_SUCCESS) {
+            if (err->kind == BASE_ERROR_CANCELLED) {
+                return err->status;
+            }
+            base_log(BASE_LOG_DEBUG, "AC0239", order->name, "the chain %s cannot be had: %s; passed over",
+                     url, err->detail);
+        }
+        else if (leads_to(&answer, config->chain)) {
+            *chain = answer;
+            return APR_SUCCESS;
+        }
+    }
+    base_log(BASE_LOG_WARNING, "AC0231", order->name, "%s: no chain of the CA leads to \"%s\"; its default "
+             "one is used", config->name, config->chain);
+    return APR_SUCCESS;
+}
+
 apr_status_t acme_order_certificate(char **pem, apr_size_t *len, const acme_order_t *order,
                                     acme_account_t *account, apr_pool_t *pool,
                                     base_error_t *err)
 {
-    acme_client_request_t request = { 0 };
     acme_client_answer_t answer;
     base_error_t local;
     apr_status_t st;
@@ -740,20 +998,17 @@ apr_status_t acme_order_certificate(char **pem, apr_size_t *len, const acme_orde
     if (order->certificate == NULL) {
         return refuse(err, "order", order->url, "has no certificate");
     }
-    request.url = order->certificate;
-    request.payload = "";
-    request.accept = CHAIN_TYPE;
-    request.body_max = ACME_HTTP_CHAIN_MAX;
-    st = read_fresh(account, &request, &answer, pool, err);
+    st = download(account, order->certificate, &answer, pool, err);
+    if (st == APR_SUCCESS) {
+        st = choose_chain(&answer, order, account, pool, err);
+    }
     if (st != APR_SUCCESS) {
         return st;
     }
-    if (answer.http->len == 0) {
-        return refuse(err, "certificate", order->certificate, "is empty");
-    }
+    base_error_clear(err);
     *pem = answer.http->body;
     *len = answer.http->len;
     base_log(BASE_LOG_DEBUG, "AC0229", order->name, "downloaded the chain %s, %lu bytes",
-             order->certificate, (unsigned long)*len);
+             answer.http->url, (unsigned long)*len);
     return APR_SUCCESS;
 }

@@ -26,6 +26,9 @@
 #define ACME_ORDER_FINALIZE_DEADLINE apr_time_from_sec(300)
 #define ACME_ORDER_AUTHORIZATIONS_MAX 10
 #define ACME_ORDER_CHALLENGES_MAX 20
+#define ACME_ORDER_PAGES_MAX 20         /* of an account's list of orders */
+#define ACME_ORDER_FOUND_MAX 20         /* orders of that list that are looked at */
+#define ACME_ORDER_ALTERNATES_MAX 8     /* chains besides the default one */
 #define ACME_ORDER_TOKEN_MIN 22         /* base64url letters */
 #define ACME_ORDER_TOKEN_MAX 256
 
@@ -84,9 +87,10 @@ apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account,
 
 /**
  * Find an order that was placed but whose URL nobody could note (killed between the answer and the
- * disk): the latest one in the account's list of orders (RFC 8555 section 7.1.2.1) for exactly this name that
- * is pending or ready, and expires after `since` (when it was placed). CAs without such a list have none; they
- * give out the same pending order again when it is ordered anew. Bounded: a few pages, a few orders.
+ * disk): the latest one in the account's list of orders (RFC 8555 section 7.1.2.1) for exactly this name
+ * that is pending or ready, and expires after `since` (when it was placed). CAs without such a list have
+ * none; they give out the same pending order again when it is ordered anew. Bounded: PAGES_MAX pages, of
+ * which the last FOUND_MAX orders are looked at, last first.
  * @return APR_NOTFOUND without one; an error only when the CA does not answer
  */
 apr_status_t acme_order_find(acme_order_t **order, acme_account_t *account, const char *name,

@@ -77,6 +77,10 @@ apr_status_t crypto_bundle_write(const crypto_bundle_t *bundle, char **pem, apr_
 const char *crypto_bundle_fingerprint(const crypto_bundle_t *bundle,
                                       char text[CRYPTO_BUNDLE_FINGERPRINT_SIZE]);
 
+/** Non-zero when one of the certificates of a PEM chain was issued by a CA with this CN (case ignored).
+ * What is no certificate, or damaged, is passed over: crypto_bundle_from_ca() judges. */
+int crypto_bundle_chain_leads_to(const char *pem, apr_size_t len, const char *cn);
+
 /** Free it; NULL is fine. */
 void crypto_bundle_free(crypto_bundle_t *bundle);
 

@@ -249,6 +249,25 @@ static void test_link(void **state)
     assert_null(acme_http_link(r, "never", root));
 }
 
+static void test_links(void **state)
+{
+    acme_http_response_t *r = make_response(root, "https://ca.example/cert");
+    apr_array_header_t *urls;
+
+    (void)state;
+    apr_table_addn(r->headers, "Link", "</1>;rel=alternate, <http://plain.example/>;rel=alternate");
+    apr_table_addn(r->headers, "Link", "</up>;rel=up");
+    apr_table_addn(r->headers, "link", "<https://ca.example/2>;rel=alternate");
+    apr_table_addn(r->headers, "Link", "</3>;rel=\"alternate\", </4>;rel=alternate");
+    urls = acme_http_links(r, "alternate", 8, root);
+    assert_int_equal(urls->nelts, 4);
+    assert_string_equal(APR_ARRAY_IDX(urls, 0, const char *), "https://ca.example/1");
+    assert_string_equal(APR_ARRAY_IDX(urls, 3, const char *), "https://ca.example/4");
+    /* The unusable one counts: what a CA may make us do is bounded by what it sends. */
+    assert_int_equal(acme_http_links(r, "alternate", 3, root)->nelts, 2);
+    assert_int_equal(acme_http_links(r, "next", 3, root)->nelts, 0);
+}
+
 static apr_time_t retry_after(const char *value, const char *date)
 {
     acme_http_response_t *r = make_response(root, "https://ca.example/");
@@ -527,6 +546,7 @@ int main(void)
         cmocka_unit_test(test_url),
         cmocka_unit_test(test_resolve),
         cmocka_unit_test(test_link),
+        cmocka_unit_test(test_links),
         cmocka_unit_test(test_retry_after),
         WITH_SERVER(test_get),
         WITH_SERVER(test_post),

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "acme/order.h"
+#include "crypto/cert.h"
 #include "test_acme_script.h"
 
 #define PROBLEM "urn:ietf:params:acme:error:"
@@ -37,11 +38,18 @@ static const char *url(fixture_t *f, const char *path)
     return apr_pstrcat(f->pool, f->script->server->url, path, NULL);
 }
 
+static apr_status_t place(fixture_t *f, const char *replaces)
+{
+    acme_order_request_t wanted = { "www.example.org", replaces };
+
+    return acme_order_create(&f->order, f->account, &wanted, f->pool, &f->err);
+}
+
 static apr_status_t create(fixture_t *f, const char *headers, const char *body)
 {
     script_drop(f->script, "POST /new");
     script_add(f->script, "POST /new", 201, headers, body);
-    return acme_order_create(&f->order, f->account, "www.example.org", f->pool, &f->err);
+    return place(f, NULL);
 }
 
 static apr_status_t finalize(fixture_t *f)
@@ -71,6 +79,340 @@ static void test_create(void **state)
     assert_null(f->order->certificate);
     assert_non_null(strstr(script_last(f->script, "POST /new"), "{\"identifiers\":[{\"type\":"
                            "\"dns\",\"value\":\"www.example.org\"}]}"));
+}
+
+#define IDENTIFIERS "{\"identifiers\":[{\"type\":\"dns\",\"value\":\"www.example.org\"}]"
+
+/* A CA with renewal information and profiles, as a new process sees it. */
+static void start_modern(fixture_t *f)
+{
+    script_drop(f->script, "GET /dir");
+    script_add(f->script, "GET /dir", 200, "",
+               "{\"newNonce\":\"$U/nonce\",\"newAccount\":\"$U/account\",\"newOrder\":\"$U/new\","
+               "\"renewalInfo\":\"$U/ari\",\"meta\":{\"profiles\":{\"classic\":\"c\",\"short\":\"s\"}}}");
+    script_restart(f);
+    script_drop(f->script, "POST /new");
+}
+
+static void refuse_once(fixture_t *f, int status, const char *type)
+{
+    script_add(f->script, "POST /new", status, "",
+               apr_psprintf(f->pool, "{\"type\":\"" PROBLEM "%s\",\"detail\":\"no\"}", type));
+}
+
+static void take_order(fixture_t *f)
+{
+    script_add(f->script, "POST /new", 201, "Location: /order\r\n", ORDER("pending", ""));
+}
+
+/* The payload of the last order. */
+static const char *last_order(fixture_t *f)
+{
+    return strchr(script_last(f->script, "POST /new"), '{');
+}
+
+static void test_profile(void **state)
+{
+    fixture_t *f = *state;
+
+    f->config->profile = "short";
+    start_modern(f);
+    take_order(f);
+    assert_int_equal(place(f, NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS ",\"profile\":\"short\"}");
+    /* The CA has second thoughts. */
+    script_drop(f->script, "POST /new");
+    refuse_once(f, 400, "invalidProfile");
+    take_order(f);
+    assert_int_equal(place(f, NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS "}");
+    script_drop(f->script, "POST /new");
+    refuse_once(f, 403, "unauthorized");
+    take_order(f);
+    assert_int_equal(place(f, NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS "}");
+    /* What has nothing to do with it stays a failure, and is not sent twice. */
+    script_drop(f->script, "POST /new");
+    refuse_once(f, 400, "rejectedIdentifier");
+    take_order(f);
+    assert_int_not_equal(place(f, NULL), APR_SUCCESS);
+    assert_string_equal(f->err.type, "rejectedIdentifier");
+    assert_int_equal(script_seen(f->script, "POST /new"), 6);
+    /* Without the profile unauthorized is the end. */
+    script_drop(f->script, "POST /new");
+    refuse_once(f, 403, "unauthorized");
+    assert_int_not_equal(place(f, NULL), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_OPERATOR);
+    assert_int_equal(script_seen(f->script, "POST /new"), 8);
+}
+
+static void test_profile_unknown(void **state)
+{
+    fixture_t *f = *state;
+
+    f->config->profile = "shor";
+    start_modern(f);
+    take_order(f);
+    assert_int_equal(place(f, NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS "}");
+    assert_int_equal(script_seen(f->script, "POST /new"), 1);
+}
+
+static void test_replaces(void **state)
+{
+    fixture_t *f = *state;
+    static const struct {
+        int status;
+        const char *type;
+        int again;              /* the order goes again without */
+    } rows[] = {
+        { 409, "alreadyReplaced", 1 }, { 409, "conflict", 1 }, { 500, "serverInternal", 1 },
+        { 403, "unauthorized", 1 }, { 404, "malformed", 1 }, { 400, "malformed", 1 },
+        { 400, "rejectedIdentifier", 1 }, { 429, "rateLimited", 0 }, { 403, "userActionRequired", 0 },
+        { 502, "serverInternal", 0 }, { 503, "serverInternal", 0 }
+    };
+    size_t i;
+    int seen = 1;
+
+    /* Not without renewal information in the directory, nor when that is not wanted. */
+    script_add(f->script, "POST /new", 201, "Location: /order\r\n", ORDER("pending", ""));
+    assert_int_equal(place(f, "aki.serial"), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS "}");
+    start_modern(f);
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        script_drop(f->script, "POST /new");
+        refuse_once(f, rows[i].status, rows[i].type);
+        take_order(f);
+        assert_int_equal(place(f, "aki.serial") == APR_SUCCESS, rows[i].again);
+        seen += 1 + rows[i].again;
+        assert_int_equal(script_seen(f->script, "POST /new"), seen);
+        assert_string_equal(last_order(f), rows[i].again ? IDENTIFIERS "}"
+                                                         : IDENTIFIERS ",\"replaces\":\"aki.serial\"}");
+    }
+    /* Once: what is still refused then is refused for another reason. */
+    script_drop(f->script, "POST /new");
+    refuse_once(f, 409, "alreadyReplaced");
+    refuse_once(f, 400, "rejectedIdentifier");
+    assert_int_not_equal(place(f, "aki.serial"), APR_SUCCESS);
+    assert_string_equal(f->err.type, "rejectedIdentifier");
+    assert_int_equal(script_seen(f->script, "POST /new"), seen + 2);
+    f->config->no_renewal_info = 1;
+    assert_int_not_equal(place(f, "aki.serial"), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS "}");
+}
+
+static void test_replaces_lost_account(void **state)
+{
+    fixture_t *f = *state;
+
+    start_modern(f);
+    refuse_once(f, 400, "accountDoesNotExist");
+    take_order(f);
+    assert_int_not_equal(place(f, "aki.serial"), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_GONE);
+    assert_int_equal(script_seen(f->script, "POST /new"), 1);
+}
+
+static void test_replaces_and_profile(void **state)
+{
+    fixture_t *f = *state;
+
+    f->config->profile = "short";
+    start_modern(f);
+    refuse_once(f, 400, "invalidProfile");
+    take_order(f);
+    assert_int_equal(place(f, "aki.serial"), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS ",\"replaces\":\"aki.serial\"}");
+    script_drop(f->script, "POST /new");
+    refuse_once(f, 403, "unauthorized");
+    refuse_once(f, 403, "unauthorized");
+    take_order(f);
+    assert_int_equal(place(f, "aki.serial"), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS "}");
+}
+
+/* ---- orders found again ---- */
+
+#define OTHER_ORDER(status, names) "{\"status\":\"" status "\",\"expires\":\"2027-01-15T08:00:00Z\"," \
+    "\"identifiers\":[" names "],\"authorizations\":[\"$U/authz\"],\"finalize\":\"$U/finalize\"}"
+#define DNS(name) "{\"type\":\"dns\",\"value\":\"" name "\"}"
+
+static apr_status_t look_for(fixture_t *f, const char *name)
+{
+    f->order = NULL;
+    base_error_clear(&f->err);
+    return acme_order_find(&f->order, f->account, name, apr_time_from_sec(1799990000), f->pool, &f->err);
+}
+
+static void test_find(void **state)
+{
+    fixture_t *f = *state;
+
+    script_add(f->script, "POST /acct/1", 200, "", "{\"status\":\"valid\",\"orders\":\"/orders\"}");
+    script_add(f->script, "POST /orders", 200, "Link: </orders?2>;rel=\"next\"\r\n",
+               "{\"orders\":[\"$U/o1\",\"$U/o2\",7]}");
+    script_add(f->script, "POST /orders?2", 200, "",
+               "{\"orders\":[\"/o3\",\"/o4\",\"http://x.example/\",\"/o5\",\"/o6\",\"/o7\"]}");
+    script_add(f->script, "POST /o1", 200, "", OTHER_ORDER("pending", DNS("old.example.org")));
+    script_add(f->script, "POST /o2", 200, "", OTHER_ORDER("pending", DNS("www.example.org")));
+    script_add(f->script, "POST /o3", 200, "", OTHER_ORDER("ready", DNS("WWW.example.org")));
+    script_add(f->script, "POST /o4", 200, "", OTHER_ORDER("valid", DNS("www.example.org")));
+    script_add(f->script, "POST /o5", 200, "", OTHER_ORDER("pending", DNS("www.example.org") ","
+                                                            DNS("example.org")));
+    script_add(f->script, "POST /o6", 404, "", "");
+    script_add(f->script, "POST /o7", 200, "", "{}");
+    assert_int_equal(look_for(f, "www.example.org"), APR_SUCCESS);
+    assert_string_equal(f->order->url, url(f, "/o3"));
+    assert_int_equal(f->order->status, ACME_ORDER_READY);
+    assert_int_equal(script_seen(f->script, "POST /o2"), 0);
+    assert_int_equal(look_for(f, "old.example.org"), APR_SUCCESS);
+    assert_string_equal(f->order->url, url(f, "/o1"));
+    assert_int_equal(look_for(f, "none.example.org"), APR_NOTFOUND);
+    assert_int_equal(f->err.kind, BASE_ERROR_NONE);
+    /* Long expired when the lost one was placed. */
+    assert_int_equal(acme_order_find(&f->order, f->account, "www.example.org",
+                                     apr_time_from_sec(1800000000), f->pool, &f->err), APR_NOTFOUND);
+    assert_int_equal(script_seen(f->script, "POST /account"), 1);
+}
+
+static void test_find_no_list(void **state)
+{
+    static const struct {
+        int status;
+        const char *body;
+    } lists[] = {
+        { 404, "" }, { 403, "{\"type\":\"" PROBLEM "unauthorized\"}" }, { 200, "{}" }, { 200, "x" },
+        { 200, "{\"orders\":7}" }, { 200, "[]" }
+    };
+    fixture_t *f = *state;
+    size_t i;
+
+    script_add(f->script, "POST /acct/1", 405, "", "{\"type\":\"" PROBLEM "malformed\"}");
+    script_add(f->script, "POST /acct/1", 200, "", "{\"status\":\"valid\"}");
+    script_add(f->script, "POST /acct/1", 200, "", "{\"status\":\"valid\",\"orders\":\"/orders\"}");
+    assert_int_equal(look_for(f, "www.example.org"), APR_NOTFOUND);
+    assert_int_equal(look_for(f, "www.example.org"), APR_NOTFOUND);
+    for (i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        script_drop(f->script, "POST /orders");
+        script_add(f->script, "POST /orders", lists[i].status, "", lists[i].body);
+        assert_int_equal(look_for(f, "www.example.org"), APR_NOTFOUND);
+        assert_int_equal(f->err.kind, BASE_ERROR_NONE);
+    }
+    /* A bare array: smallstep's. */
+    script_drop(f->script, "POST /orders");
+    script_add(f->script, "POST /orders", 200, "", "[\"/o1\"]");
+    script_add(f->script, "POST /o1", 200, "", OTHER_ORDER("pending", DNS("www.example.org")));
+    assert_int_equal(look_for(f, "www.example.org"), APR_SUCCESS);
+    /* No answer is not the same as no order. */
+    script_drop(f->script, "POST /o1");
+    script_add(f->script, "POST /o1", 503, "", "<html>");
+    assert_int_not_equal(look_for(f, "www.example.org"), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
+    script_drop(f->script, "POST /orders");
+    script_add(f->script, "POST /orders", SCRIPT_LOST, "", "");
+    assert_int_not_equal(look_for(f, "www.example.org"), APR_NOTFOUND);
+    assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
+}
+
+static void test_find_bounded(void **state)
+{
+    fixture_t *f = *state;
+    const char *list = "{\"orders\":[";
+    int i;
+
+    for (i = 0; i < 30; i++) {
+        list = apr_psprintf(f->pool, "%s%s\"/o%d\"", list, i > 0 ? "," : "", i % 2);
+    }
+    list = apr_pstrcat(f->pool, list, "]}", NULL);
+    script_add(f->script, "POST /acct/1", 200, "", "{\"status\":\"valid\",\"orders\":\"/orders\"}");
+    /* The list has no end, and each order is another's. */
+    script_add(f->script, "POST /orders", 200, "Link: </orders>;rel=next\r\n", list);
+    script_add(f->script, "POST /o0", 200, "", OTHER_ORDER("pending", DNS("a.example.org")));
+    script_add(f->script, "POST /o1", 200, "", OTHER_ORDER("pending", DNS("b.example.org")));
+    assert_int_equal(look_for(f, "www.example.org"), APR_NOTFOUND);
+    assert_int_equal(script_seen(f->script, "POST /orders"), ACME_ORDER_PAGES_MAX);
+    assert_int_equal(script_seen(f->script, "POST /o0") + script_seen(f->script, "POST /o1"),
+                     ACME_ORDER_FOUND_MAX);
+}
+
+/* ---- chains ---- */
+
+/* A chain of one certificate issued by this CN. */
+static const char *bake(fixture_t *f, const char *issuer)
+{
+    crypto_cert_params_t params = { .cn = "www.example.org", .not_after = apr_time_from_sec(86400) };
+    BIO *bio = BIO_new(BIO_s_mem());
+    X509_NAME *name = X509_NAME_new();
+    EVP_PKEY *key = NULL;
+    const char *text;
+    char *data;
+    X509 *cert;
+    long len;
+
+    assert_int_equal(crypto_key_generate(&key, CRYPTO_KEY_P256, NULL), APR_SUCCESS);
+    params.key = key;
+    cert = crypto_cert_new(&params);
+    assert_true(crypto_cert_set_cn(name, issuer) && X509_set_issuer_name(cert, name));
+    assert_true(X509_sign(cert, key, EVP_sha256()) > 0);
+    PEM_write_bio_X509(bio, cert);
+    len = BIO_get_mem_data(bio, &data);
+    text = apr_pstrmemdup(f->pool, data, (apr_size_t)len);
+    X509_NAME_free(name);
+    X509_free(cert);
+    EVP_PKEY_free(key);
+    BIO_free(bio);
+    return text;
+}
+
+static const char *certificate(fixture_t *f)
+{
+    char *pem = NULL;
+    apr_size_t len;
+
+    assert_int_equal(acme_order_certificate(&pem, &len, f->order, f->account, f->pool, &f->err),
+                     APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_NONE);
+    assert_int_equal(strlen(pem), len);
+    return pem;
+}
+
+static void test_chain(void **state)
+{
+    fixture_t *f = *state;
+    const char *main_chain = bake(f, "Main Root"), *old = bake(f, "Old Root"), *third = bake(f, "Third");
+
+    assert_int_equal(create(f, "Location: /order\r\n", VALID_ORDER), APR_SUCCESS);
+    script_add(f->script, "POST /cert", 200, "Link: </cert/1>;rel=\"alternate\"\r\n"
+               "Link: <$U/cert/2>;rel=\"alternate\", </cert/3>;rel=\"alternate\"\r\n", main_chain);
+    script_add(f->script, "POST /cert/1", 403, "", "{}");
+    script_add(f->script, "POST /cert/2", 200, "", third);
+    script_add(f->script, "POST /cert/3", 200, "", old);
+    assert_string_equal(certificate(f), main_chain);
+    f->config->chain = "Main Root";
+    assert_string_equal(certificate(f), main_chain);
+    assert_int_equal(script_seen(f->script, "POST /cert/"), 0);
+    f->config->chain = "old root";
+    assert_string_equal(certificate(f), old);
+    assert_int_equal(script_seen(f->script, "POST /cert/"), 3);
+    f->config->chain = "No Such Root";
+    assert_string_equal(certificate(f), main_chain);
+}
+
+static void test_chain_bounded(void **state)
+{
+    fixture_t *f = *state;
+    const char *main_chain = bake(f, "Main Root"), *links = "";
+    int i;
+
+    assert_int_equal(create(f, "Location: /order\r\n", VALID_ORDER), APR_SUCCESS);
+    for (i = 0; i < 20; i++) {
+        links = apr_pstrcat(f->pool, links, "Link: </cert/1>;rel=\"alternate\"\r\n", NULL);
+    }
+    script_add(f->script, "POST /cert", 200, links, main_chain);
+    script_add(f->script, "POST /cert/1", 200, "", "junk");
+    f->config->chain = "No Such Root";
+    assert_string_equal(certificate(f), main_chain);
+    assert_int_equal(script_seen(f->script, "POST /cert/1"), ACME_ORDER_ALTERNATES_MAX);
 }
 
 static void test_create_bad(void **state)
@@ -400,6 +742,16 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_SERVER(test_create),
         WITH_SERVER(test_create_bad),
+        WITH_SERVER(test_profile),
+        WITH_SERVER(test_profile_unknown),
+        WITH_SERVER(test_replaces),
+        WITH_SERVER(test_replaces_lost_account),
+        WITH_SERVER(test_replaces_and_profile),
+        WITH_SERVER(test_find),
+        WITH_SERVER(test_find_no_list),
+        WITH_SERVER(test_find_bounded),
+        WITH_SERVER(test_chain),
+        WITH_SERVER(test_chain_bounded),
         WITH_SERVER(test_fetch),
         WITH_SERVER(test_authorization),
         WITH_SERVER(test_authorization_gone),
