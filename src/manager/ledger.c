@@ -1,23 +1,24 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 #include "manager/ledger.h"
 
-#include <stdlib.h>
 #include <string.h>
 
+#include <apr_lib.h>
 #include <apr_strings.h>
 
 #include "base/json.h"
-#include "manager/renewal.h"
 
 #define VERSION 1
 #define KEY_SUFFIX "+state"
-#define FAILURES_MAX 1000000        /* the count stops here */
-#define SECONDS_MAX (APR_INT64_MAX / APR_USEC_PER_SEC)
+#define FAILURES_MAX 1000000        /* counts stop here */
+#define SECONDS_MAX 253402300799LL  /* the end of the year 9999 */
 #define WAIT_GROWTH 10
+#define WAIT_STEPS 3                /* waits that grow before the longest */
 #define LIFETIME_DIVISOR 20         /* no wait longer than this part of a lifetime */
 #define JITTER_DIVISOR 5            /* 20 % */
-#define HASTY_MAX 16
-#define HASTY_FACTOR 2              /* replaced before so many times the least age is hasty */
+#define CONFIGURATION_DIGITS 16
+#define HASTY_DIVISOR 3             /* of a lifetime: no sane window lies before its third */
+#define HASTY_DEFAULT apr_time_from_sec(24 * 3600)
 
 /* How a kind of error is written: words, so that the numbers may change. */
 static const char *const kinds[] = {
@@ -76,8 +77,6 @@ static void copy_member(char *to, size_t size, const json_t *obj, const char *ke
     base_error_copy_text(to, size, text ? text : "");
 }
 
-/* --- Reading --- */
-
 static void load_problem(base_error_t *problem, const json_t *obj)
 {
     base_error_clear(problem);
@@ -95,50 +94,79 @@ static void load_problem(base_error_t *problem, const json_t *obj)
     copy_member(problem->detail, sizeof(problem->detail), obj, "detail");
 }
 
-static void load_cas(manager_ledger_t *ledger, json_t *list)
+/* Hexadecimal digits, since JSON's integers have a sign; 0 when it is anything else. */
+static apr_uint64_t load_configuration(const char *text)
 {
-    size_t n = json_array_size(list);
+    apr_uint64_t value = 0;
 
-    for (size_t i = 0; i < n && i < MANAGER_CA_MAX; i++) {
-        const json_t *entry = json_array_get(list, i);
+    if (!text || strlen(text) != CONFIGURATION_DIGITS) {
+        return 0;
+    }
+    for (; *text; text++) {
+        if (!apr_isxdigit(*text)) {
+            return 0;
+        }
+        value = value << 4 | (apr_uint64_t)(apr_isdigit(*text) ? *text - '0' : apr_tolower(*text) - 'a' + 10);
+    }
+    return value;
+}
 
-        copy_member(ledger->cas[i].id, sizeof(ledger->cas[i].id), entry, "id");
-        ledger->cas[i].failures = (int)bounded_integer(entry, "failures", FAILURES_MAX);
-        ledger->cas[i].until = moment(entry, "until");
+static void load_cas(manager_ledger_t *ledger, const json_t *array)
+{
+    int n = 0;
+
+    for (size_t i = 0; i < json_array_size(array) && n < MANAGER_CA_MAX; i++) {
+        const json_t *obj = json_array_get(array, i);
+        manager_ledger_ca_t *ca = &ledger->cas[n];
+
+        copy_member(ca->id, sizeof(ca->id), obj, "id");
+        if (ca->id[0] != '\0') {
+            ca->failures = (int)bounded_integer(obj, "failures", FAILURES_MAX);
+            ca->until = moment(obj, "until");
+            n++;
+        }
     }
 }
 
-static void load_validations(manager_ledger_t *ledger, json_t *list)
+static void load_validations(manager_ledger_t *ledger, const json_t *array)
 {
-    for (size_t i = 0; i < json_array_size(list) && i < MANAGER_LEDGER_VALIDATIONS; i++) {
-        json_int_t value = json_integer_value(json_array_get(list, i));
+    for (size_t i = 0; i < json_array_size(array) && i < MANAGER_LEDGER_VALIDATIONS; i++) {
+        json_int_t value = json_integer_value(json_array_get(array, i));
 
-        ledger->failed_validations[i] = value > 0 && value <= SECONDS_MAX ? apr_time_from_sec(value) : 0;
+        if (value > 0 && value <= SECONDS_MAX) {
+            ledger->failed_validations[i] = apr_time_from_sec(value);
+        }
+    }
+}
+
+static void load_window(manager_ledger_t *ledger, const json_t *obj)
+{
+    apr_time_t start = moment(obj, "start"), end = moment(obj, "end"), chosen = moment(obj, "chosen");
+
+    if (start > 0 && start <= chosen && chosen <= end) {
+        ledger->window_start = start;
+        ledger->window_end = end;
+        ledger->window_chosen = chosen;
     }
 }
 
 static void load_certificate(manager_ledger_t *ledger, const json_t *record)
 {
-    const json_t *window = base_json_object(record, "window");
-
     copy_member(ledger->certificate, sizeof(ledger->certificate), record, "certificate");
     copy_member(ledger->ca, sizeof(ledger->ca), record, "ca");
     copy_member(ledger->account, sizeof(ledger->account), record, "account");
     ledger->test = base_json_true(record, "test");
     ledger->issued = moment(record, "issued");
-    ledger->hasty = (int)bounded_integer(record, "hasty", HASTY_MAX);
-    ledger->window_start = moment(window, "start");
-    ledger->window_end = moment(window, "end");
-    ledger->window_chosen = moment(window, "chosen");
-    ledger->info_next = moment(record, "info_next");
-    ledger->info_failures = (int)bounded_integer(record, "info_failures", FAILURES_MAX);
+    ledger->hasty = (int)bounded_integer(record, "hasty", FAILURES_MAX);
+    load_window(ledger, base_json_object(record, "window"));
+    ledger->info_next = moment(record, "info-next");
+    ledger->info_failures = (int)bounded_integer(record, "info-failures", FAILURES_MAX);
     copy_member(ledger->explanation, sizeof(ledger->explanation), record, "explanation");
 }
 
 void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *key,
                          apr_pool_t *pool)
 {
-    const char *configuration;
     json_t *record = NULL;
     char *data = NULL;
     apr_size_t len = 0;
@@ -154,102 +182,125 @@ void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *k
     ledger->failures = (int)bounded_integer(record, "failures", FAILURES_MAX);
     ledger->next_try = moment(record, "next");
     load_problem(&ledger->problem, base_json_object(record, "problem"));
-    copy_member(ledger->problem_ca, sizeof(ledger->problem_ca), record, "problem_ca");
+    copy_member(ledger->problem_ca, sizeof(ledger->problem_ca), record, "problem-ca");
     load_cas(ledger, base_json_array(record, "cas"));
-    load_validations(ledger, base_json_array(record, "validations"));
-    configuration = base_json_string(record, "configuration");
-    ledger->configuration = configuration ? strtoull(configuration, NULL, 16) : 0;
+    load_validations(ledger, base_json_array(record, "failed-validations"));
+    ledger->configuration = load_configuration(base_json_string(record, "configuration"));
     load_certificate(ledger, record);
     copy_member(ledger->challenge, sizeof(ledger->challenge), record, "challenge");
     ledger->visited = moment(record, "visited");
 }
 
-/* --- Writing --- */
+/* --- Writing it --- */
 
-/* What cannot be written (not UTF-8) must not cost the rest. */
-static void set_if_made(json_t *record, const char *key, json_t *value)
+/* What is not there is not written: most records stay short. */
+static void put_text(json_t *record, const char *key, const char *text)
 {
-    if (value) {
-        json_object_set_new(record, key, value);
+    if (text[0] != '\0') {
+        json_object_set_new(record, key, json_string(text));
     }
 }
 
-static void store_problem(json_t *record, const manager_ledger_t *ledger)
+static void put_count(json_t *record, const char *key, json_int_t count)
 {
-    const base_error_t *problem = &ledger->problem;
-
-    if (problem->kind <= BASE_ERROR_NONE || (size_t)problem->kind >= KINDS) {
-        return;
+    if (count > 0) {
+        json_object_set_new(record, key, json_integer(count));
     }
-    set_if_made(record, "problem", json_pack("{s:s, s:i, s:i, s:I, s:s, s:s}",
-                                             "kind", kinds[problem->kind], "status", problem->status,
-                                             "http", problem->http_status,
-                                             "retry", seconds_of(problem->retry_at),
-                                             "type", problem->type, "detail", problem->detail));
-    set_if_made(record, "problem_ca", json_string(ledger->problem_ca));
 }
 
-static void store_cas(json_t *record, const manager_ledger_t *ledger)
+static void put_moment(json_t *record, const char *key, apr_time_t time)
 {
-    json_t *list = json_array();
+    put_count(record, key, seconds_of(time));
+}
+
+static void put_problem(json_t *record, const base_error_t *problem)
+{
+    if (problem->kind > BASE_ERROR_NONE && (size_t)problem->kind < KINDS) {
+        json_t *obj = json_pack("{s:s, s:i, s:i, s:I, s:s, s:s}",
+                                "kind", kinds[problem->kind], "status", problem->status,
+                                "http", problem->http_status,
+                                "retry", seconds_of(problem->retry_at),
+                                "type", problem->type, "detail", problem->detail);
+
+        /* A problem that cannot be written (not UTF-8) must not cost the rest. */
+        if (obj) {
+            json_object_set_new(record, "problem", obj);
+        }
+    }
+}
+
+static void put_cas(json_t *record, const manager_ledger_t *ledger)
+{
+    json_t *array = json_array();
 
     for (int i = 0; i < MANAGER_CA_MAX; i++) {
         const manager_ledger_ca_t *ca = &ledger->cas[i];
 
-        if (ca->id[0]) {
-            json_array_append_new(list, json_pack("{s:s, s:i, s:I}", "id", ca->id, "failures", ca->failures,
-                                                  "until", seconds_of(ca->until)));
+        if (ca->id[0] != '\0') {
+            json_t *obj = json_object();
+
+            put_text(obj, "id", ca->id);
+            put_count(obj, "failures", ca->failures);
+            put_moment(obj, "until", ca->until);
+            json_array_append_new(array, obj);
         }
     }
-    set_if_made(record, "cas", list);
-}
-
-static void store_validations(json_t *record, const manager_ledger_t *ledger)
-{
-    json_t *list = json_array();
-
-    for (int i = 0; i < MANAGER_LEDGER_VALIDATIONS; i++) {
-        json_array_append_new(list, json_integer(seconds_of(ledger->failed_validations[i])));
+    if (json_array_size(array) > 0) {
+        json_object_set(record, "cas", array);
     }
-    set_if_made(record, "validations", list);
+    json_decref(array);
 }
 
-static void store_certificate(json_t *record, const manager_ledger_t *ledger)
+static void put_validations(json_t *record, const manager_ledger_t *ledger)
 {
-    set_if_made(record, "certificate", json_string(ledger->certificate));
-    set_if_made(record, "ca", json_string(ledger->ca));
-    set_if_made(record, "account", json_string(ledger->account));
-    set_if_made(record, "test", json_boolean(ledger->test));
-    set_if_made(record, "issued", json_integer(seconds_of(ledger->issued)));
-    set_if_made(record, "hasty", json_integer(ledger->hasty));
-    set_if_made(record, "info_next", json_integer(seconds_of(ledger->info_next)));
-    set_if_made(record, "info_failures", json_integer(ledger->info_failures));
+    json_t *array = json_array();
+
+    for (int i = 0; i < MANAGER_LEDGER_VALIDATIONS && ledger->failed_validations[i] > 0; i++) {
+        json_array_append_new(array, json_integer(seconds_of(ledger->failed_validations[i])));
+    }
+    if (json_array_size(array) > 0) {
+        json_object_set(record, "failed-validations", array);
+    }
+    json_decref(array);
+}
+
+static void put_certificate(json_t *record, const manager_ledger_t *ledger)
+{
+    put_text(record, "certificate", ledger->certificate);
+    put_text(record, "account", ledger->account);
+    put_moment(record, "issued", ledger->issued);
+    put_count(record, "hasty", ledger->hasty);
     if (ledger->window_start > 0) {
-        set_if_made(record, "window", json_pack("{s:I, s:I, s:I}", "start", seconds_of(ledger->window_start),
-                                                "end", seconds_of(ledger->window_end), "chosen",
-                                                seconds_of(ledger->window_chosen)));
+        json_object_set_new(record, "window",
+                            json_pack("{s:I, s:I, s:I}", "start", seconds_of(ledger->window_start),
+                                      "end", seconds_of(ledger->window_end),
+                                      "chosen", seconds_of(ledger->window_chosen)));
     }
-    if (ledger->explanation[0]) {
-        set_if_made(record, "explanation", json_string(ledger->explanation));
-    }
+    put_moment(record, "info-next", ledger->info_next);
+    put_count(record, "info-failures", ledger->info_failures);
+    put_text(record, "explanation", ledger->explanation);
 }
 
 apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache,
                                   const char *key, apr_pool_t *pool)
 {
-    json_t *record = json_pack("{s:i, s:i, s:I, s:s, s:s, s:I}", "v", VERSION,
-                               "failures", ledger->failures, "next", seconds_of(ledger->next_try),
-                               "challenge", ledger->challenge,
-                               "configuration",
-                               apr_psprintf(pool, "%016" APR_UINT64_T_HEX_FMT, ledger->configuration),
+    json_t *record = json_pack("{s:i, s:i, s:I, s:b, s:s, s:s, s:I}", "v", VERSION,
+                               "failures", ledger->failures,
+                               "next", seconds_of(ledger->next_try), "test", ledger->test,
+                               "ca", ledger->ca, "challenge", ledger->challenge,
                                "visited", seconds_of(ledger->visited));
     const char *text;
 
     if (record) {
-        store_problem(record, ledger);
-        store_cas(record, ledger);
-        store_validations(record, ledger);
-        store_certificate(record, ledger);
+        put_problem(record, &ledger->problem);
+        put_text(record, "problem-ca", ledger->problem_ca);
+        put_cas(record, ledger);
+        put_validations(record, ledger);
+        if (ledger->configuration != 0) {
+            put_text(record, "configuration",
+                     apr_psprintf(pool, "%016" APR_UINT64_T_HEX_FMT, ledger->configuration));
+        }
+        put_certificate(record, ledger);
     }
     text = record ? base_json_dump(record, pool) : NULL;
     if (!text) {
@@ -259,14 +310,97 @@ apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache
                      pool);
 }
 
-static void forget_failures(manager_ledger_t *ledger)
+/* --- Which CA --- */
+
+static const char *id_of(const apr_array_header_t *cas, int i)
 {
-    ledger->failures = 0;
-    ledger->next_try = 0;
-    base_error_clear(&ledger->problem);
-    ledger->problem_ca[0] = '\0';
-    memset(ledger->cas, 0, sizeof(ledger->cas));
+    return APR_ARRAY_IDX(cas, i, const manager_ca_config_t *)->acme.id;
 }
+
+/* Ids in the ledger are cut; two that begin alike for so long share what is known. */
+static int is_id(const char *cut, const char *id)
+{
+    return cut[0] != '\0' && strncmp(cut, id, MANAGER_LEDGER_ID_MAX - 1) == 0;
+}
+
+static const manager_ledger_ca_t *find_ca(const manager_ledger_t *ledger, const char *id)
+{
+    static const manager_ledger_ca_t unknown;
+
+    for (int i = 0; i < MANAGER_CA_MAX; i++) {
+        if (is_id(ledger->cas[i].id, id)) {
+            return &ledger->cas[i];
+        }
+    }
+    return &unknown;
+}
+
+static int is_configured(const char *cut, const apr_array_header_t *cas)
+{
+    for (int i = 0; i < cas->nelts; i++) {
+        if (is_id(cut, id_of(cas, i))) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* The entry of a CA to be written to: its own, or one that no CA of the configuration needs. */
+static manager_ledger_ca_t *enter_ca(manager_ledger_t *ledger, const char *id,
+                                     const apr_array_header_t *cas)
+{
+    manager_ledger_ca_t *room = &ledger->cas[MANAGER_CA_MAX - 1];
+
+    for (int i = MANAGER_CA_MAX - 1; i >= 0; i--) {
+        if (is_id(ledger->cas[i].id, id)) {
+            return &ledger->cas[i];
+        }
+        if (!is_configured(ledger->cas[i].id, cas)) {
+            room = &ledger->cas[i];
+        }
+    }
+    memset(room, 0, sizeof(*room));
+    base_error_copy_text(room->id, sizeof(room->id), id);
+    return room;
+}
+
+/* Nothing is noted further ahead than the longest wait; what seems to be is of a clock that was wrong. */
+static int is_later(const manager_ledger_ca_t *ca, apr_time_t now)
+{
+    return ca->until > now && ca->until <= now + MANAGER_LEDGER_WAIT_MAX + MANAGER_LEDGER_WAIT_FIRST;
+}
+
+/* Is a better to be tried than b, when neither is good? */
+static int is_better(const manager_ledger_ca_t *a, const manager_ledger_ca_t *b, apr_time_t now)
+{
+    if (is_later(a, now) != is_later(b, now)) {
+        return !is_later(a, now);
+    }
+    return is_later(a, now) ? a->until < b->until : a->failures < b->failures;
+}
+
+apr_uint32_t manager_ledger_avoid(const manager_ledger_t *ledger, const apr_array_header_t *cas,
+                                  apr_time_t now)
+{
+    const int n = cas->nelts < MANAGER_CA_MAX ? cas->nelts : MANAGER_CA_MAX;
+    const manager_ledger_ca_t *least = NULL;
+    apr_uint32_t avoided = 0, left_out = 0;
+
+    for (int i = 0; i < n; i++) {
+        const manager_ledger_ca_t *ca = find_ca(ledger, id_of(cas, i));
+
+        if (is_later(ca, now) || ca->failures >= MANAGER_LEDGER_FAILING) {
+            avoided |= 1U << i;
+        }
+        if (!least || is_better(ca, least, now)) {
+            least = ca;
+            left_out = 1U << i;
+        }
+    }
+    return avoided == (1U << n) - 1 ? avoided & ~left_out : avoided;
+}
+
+/* --- Failures --- */
 
 int manager_ledger_reconfigure(manager_ledger_t *ledger, apr_uint64_t configuration)
 {
@@ -274,20 +408,19 @@ int manager_ledger_reconfigure(manager_ledger_t *ledger, apr_uint64_t configurat
         return 0;
     }
     ledger->configuration = configuration;
-    forget_failures(ledger);
+    ledger->failures = 0;
+    ledger->next_try = 0;
+    base_error_clear(&ledger->problem);
+    ledger->problem_ca[0] = '\0';
+    memset(ledger->cas, 0, sizeof(ledger->cas));
     return 1;
 }
 
-/* --- Failed validations --- */
-
-static void note_validations(manager_ledger_t *ledger, int count, apr_time_t now)
+/* Does a failed validation count now? Not one of a clock that was wrong. */
+static int is_recent(apr_time_t failed, apr_time_t now)
 {
-    apr_time_t *times = ledger->failed_validations;
-
-    for (; count > 0; count--) {
-        memmove(times + 1, times, (MANAGER_LEDGER_VALIDATIONS - 1) * sizeof(times[0]));
-        times[0] = now;
-    }
+    return failed > now - MANAGER_LEDGER_VALIDATIONS_PERIOD
+        && failed <= now + MANAGER_LEDGER_VALIDATIONS_PERIOD;
 }
 
 int manager_ledger_validations_left(const manager_ledger_t *ledger, apr_time_t now)
@@ -295,213 +428,161 @@ int manager_ledger_validations_left(const manager_ledger_t *ledger, apr_time_t n
     int left = MANAGER_LEDGER_VALIDATIONS;
 
     for (int i = 0; i < MANAGER_LEDGER_VALIDATIONS; i++) {
-        apr_time_t at = ledger->failed_validations[i];
-
-        /* one of the future is of a clock that was wrong: it counts as one of now */
-        left -= at > 0 && at > now - MANAGER_LEDGER_VALIDATIONS_PERIOD;
+        if (is_recent(ledger->failed_validations[i], now)) {
+            left--;
+        }
     }
     return left;
 }
 
-/* No try before there is one left. */
-static void keep_limit(manager_ledger_t *ledger, apr_time_t now)
+static void note_validations(manager_ledger_t *ledger, int count, apr_time_t now)
 {
-    apr_time_t oldest = ledger->failed_validations[MANAGER_LEDGER_VALIDATIONS - 1];
-
-    if (oldest > now) {
-        oldest = now;
-    }
-    if (manager_ledger_validations_left(ledger, now) == 0
-        && ledger->next_try < oldest + MANAGER_LEDGER_VALIDATIONS_PERIOD) {
-        ledger->next_try = oldest + MANAGER_LEDGER_VALIDATIONS_PERIOD;
+    for (; count > 0; count--) {
+        memmove(&ledger->failed_validations[1], &ledger->failed_validations[0],
+                sizeof(ledger->failed_validations) - sizeof(ledger->failed_validations[0]));
+        ledger->failed_validations[0] = now;
     }
 }
 
-/* --- CAs --- */
-
-static const char *id_of(const apr_array_header_t *cas, int i)
+/* When the next validation may fail: at once (0), or an hour after the fourth last that did. */
+static apr_time_t next_validation(const manager_ledger_t *ledger, apr_time_t now)
 {
-    return APR_ARRAY_IDX(cas, i, const manager_ca_config_t *)->acme.id;
-}
-
-static int is_entry_of(const manager_ledger_ca_t *entry, const char *id)
-{
-    return entry->id[0] && strncmp(entry->id, id, sizeof(entry->id) - 1) == 0;
-}
-
-/* How the name fares at a CA; NULL: it has not failed there. */
-static const manager_ledger_ca_t *find_entry(const manager_ledger_t *ledger, const char *id)
-{
-    for (int i = 0; i < MANAGER_CA_MAX; i++) {
-        if (is_entry_of(&ledger->cas[i], id)) {
-            return &ledger->cas[i];
-        }
+    if (manager_ledger_validations_left(ledger, now) > 0) {
+        return 0;
     }
-    return NULL;
+    return ledger->failed_validations[MANAGER_LEDGER_VALIDATIONS - 1] + MANAGER_LEDGER_VALIDATIONS_PERIOD;
 }
-
-/* The same, made when there is none; as many fit as there may be CAs, those of older lists go. */
-static manager_ledger_ca_t *get_entry(manager_ledger_t *ledger, const char *id)
-{
-    manager_ledger_ca_t *entry = (manager_ledger_ca_t *)find_entry(ledger, id);
-
-    if (entry) {
-        return entry;
-    }
-    memmove(ledger->cas + 1, ledger->cas, (MANAGER_CA_MAX - 1) * sizeof(ledger->cas[0]));
-    memset(&ledger->cas[0], 0, sizeof(ledger->cas[0]));
-    apr_cpystrn(ledger->cas[0].id, id, sizeof(ledger->cas[0].id));
-    return &ledger->cas[0];
-}
-
-/* Which of two CAs that are both to be avoided is the lesser evil? */
-static int is_better(const manager_ledger_ca_t *a, const manager_ledger_ca_t *b, apr_time_t now)
-{
-    if ((a->until > now) != (b->until > now)) {
-        return a->until <= now;
-    }
-    return a->until > now ? a->until < b->until : a->failures < b->failures;
-}
-
-apr_uint32_t manager_ledger_avoid(const manager_ledger_t *ledger, const apr_array_header_t *cas,
-                                  apr_time_t now)
-{
-    apr_uint32_t avoid = 0, all = (1u << cas->nelts) - 1;
-    const manager_ledger_ca_t *best = NULL;
-    int best_index = 0;
-
-    for (int i = 0; i < cas->nelts; i++) {
-        const manager_ledger_ca_t *entry = find_entry(ledger, id_of(cas, i));
-
-        if (entry && (entry->failures >= MANAGER_LEDGER_FAILING || entry->until > now)) {
-            avoid |= 1u << i;
-            if (!best || is_better(entry, best, now)) {
-                best = entry;
-                best_index = i;
-            }
-        }
-    }
-    return avoid == all ? avoid & ~(1u << best_index) : avoid;
-}
-
-/* --- Failure and success --- */
 
 /* 1, 10, 100 minutes, then a day; count begins with 1 */
 static apr_interval_time_t grow(int count)
 {
     apr_interval_time_t wait = MANAGER_LEDGER_WAIT_FIRST;
 
-    while (--count > 0 && wait < MANAGER_LEDGER_WAIT_MAX) {
+    if (count > WAIT_STEPS) {
+        return MANAGER_LEDGER_WAIT_MAX;
+    }
+    while (--count > 0) {
         wait *= WAIT_GROWTH;
     }
-    return wait < MANAGER_LEDGER_WAIT_MAX ? wait : MANAGER_LEDGER_WAIT_MAX;
+    return wait;
 }
 
-/* How long a name waits for its next try at a CA where it has failed. */
-static apr_interval_time_t wait_at(const manager_ledger_ca_t *entry, const manager_ledger_failure_t *failure)
+/* No longer than the longest wait, a day or the part of the lifetime; the jitter, a fifth, still
+ * has to fit into it: it leaves five sixths. */
+static apr_interval_time_t bound(apr_interval_time_t wait, apr_interval_time_t lifetime)
 {
-    apr_interval_time_t wait = failure->err->kind == BASE_ERROR_OPERATOR ? MANAGER_LEDGER_WAIT_MAX
-                                                                      : grow(entry->failures);
+    apr_interval_time_t max = MANAGER_LEDGER_WAIT_MAX;
 
-    if (failure->lifetime > 0) {
-        /* The jitter, a fifth, still has to fit into the part: it leaves five sixths. */
-        apr_interval_time_t max = failure->lifetime / LIFETIME_DIVISOR / 6 * 5;
-
-        wait = wait < max ? wait : max;
+    if (lifetime > 0 && lifetime / LIFETIME_DIVISOR < max) {
+        max = lifetime / LIFETIME_DIVISOR;
     }
+    max = max / 6 * 5;
+    wait = wait < max ? wait : max;
     return wait > MANAGER_LEDGER_WAIT_MIN ? wait : MANAGER_LEDGER_WAIT_MIN;
 }
 
-/* Set next_try by the CA that is to be tried then; the jitter comes after the CA's moment too, which
- * it told all names alike. */
-static void schedule(manager_ledger_t *ledger, const manager_ledger_failure_t *failure)
+static apr_time_t later_of(apr_time_t a, apr_time_t b)
 {
-    apr_uint32_t avoid = manager_ledger_avoid(ledger, failure->cas, failure->now);
-    const manager_ledger_ca_t *entry;
-    apr_interval_time_t wait;
-    apr_time_t next = failure->now;
-    int i = 0;
-
-    while (i < failure->cas->nelts - 1 && ((avoid >> i) & 1)) {
-        i++;
-    }
-    entry = find_entry(ledger, id_of(failure->cas, i));
-    if (entry && entry->failures > 0) {
-        wait = wait_at(entry, failure);
-        next = entry->until > failure->now + wait ? entry->until : failure->now + wait;
-        next += (apr_time_t)(((apr_uint64_t)(wait / JITTER_DIVISOR) * (failure->random >> 8)) >> 24);
-    }
-    ledger->next_try = next;
+    return a > b ? a : b;
 }
 
-/* Note it at the CA it happened with. */
-static void note_at_ca(manager_ledger_t *ledger, const manager_ledger_failure_t *failure)
+/* Note it for the CA it happened with. @return its entry */
+static const manager_ledger_ca_t *note_at_ca(manager_ledger_t *ledger,
+                                             const manager_ledger_failure_t *failure)
 {
-    manager_ledger_ca_t *entry = get_entry(ledger, id_of(failure->cas, failure->ca));
-    apr_time_t latest = failure->now + MANAGER_LEDGER_WAIT_MAX;
+    const base_error_t *err = failure->err;
+    manager_ledger_ca_t *ca = enter_ca(ledger, id_of(failure->cas, failure->ca), failure->cas);
+    apr_time_t max = failure->now + MANAGER_LEDGER_WAIT_MAX;
 
-    if (entry->failures < FAILURES_MAX) {
-        entry->failures++;
+    if (ca->failures < FAILURES_MAX) {
+        ca->failures++;
     }
-    if (failure->err->kind == BASE_ERROR_OPERATOR && entry->failures < MANAGER_LEDGER_FAILING) {
-        entry->failures = MANAGER_LEDGER_FAILING;
+    ca->until = 0;
+    if (err->retry_at > failure->now) {
+        /* A CA that says "in a year" is mistaken, or no CA. */
+        ca->until = err->retry_at < max ? err->retry_at : max;
     }
-    /* A CA that says "in a year" is mistaken, or no CA. */
-    entry->until = failure->err->retry_at < latest ? failure->err->retry_at : latest;
+    if (err->kind == BASE_ERROR_OPERATOR) {
+        ca->until = later_of(ca->until, failure->now + bound(MANAGER_LEDGER_WAIT_MAX, failure->lifetime));
+    }
+    return ca;
+}
+
+/* The CA that is going to be tried next. */
+static const manager_ledger_ca_t *next_ca(const manager_ledger_t *ledger, const apr_array_header_t *cas,
+                                          apr_time_t now)
+{
+    apr_uint32_t avoided = manager_ledger_avoid(ledger, cas, now);
+    int i = 0;
+
+    while (avoided >> i & 1U) {
+        i++;
+    }
+    return find_ca(ledger, id_of(cas, i));
 }
 
 void manager_ledger_fail(manager_ledger_t *ledger, const manager_ledger_failure_t *failure)
 {
-    note_validations(ledger, failure->validations, failure->now);
-    switch (failure->err->kind) {
+    const base_error_t *err = failure->err;
+    const apr_time_t now = failure->now;
+    const manager_ledger_ca_t *failed, *next;
+    apr_interval_time_t wait = 0;
+
+    note_validations(ledger, failure->validations, now);
+    switch (err->kind) {
     case BASE_ERROR_NONE:
     case BASE_ERROR_CANCELLED:
     case BASE_ERROR_BUSY:
     case BASE_ERROR_CA_DOWN:
     case BASE_ERROR_REFUSED:
-        break;
+        return;
     default:
-        if (ledger->failures < FAILURES_MAX) {
-            ledger->failures++;
-        }
-        ledger->problem = *failure->err;
-        apr_cpystrn(ledger->problem_ca, id_of(failure->cas, failure->ca), sizeof(ledger->problem_ca));
-        note_at_ca(ledger, failure);
-        schedule(ledger, failure);
         break;
     }
-    keep_limit(ledger, failure->now);
+    if (ledger->failures < FAILURES_MAX) {
+        ledger->failures++;
+    }
+    ledger->problem = *err;
+    failed = note_at_ca(ledger, failure);
+    base_error_copy_text(ledger->problem_ca, sizeof(ledger->problem_ca), failed->id);
+    next = next_ca(ledger, failure->cas, now);
+    if (next->failures > 0) {
+        int hopeless = next == failed && err->kind == BASE_ERROR_OPERATOR;
+
+        wait = bound(hopeless ? MANAGER_LEDGER_WAIT_MAX : grow(next->failures), failure->lifetime);
+    }
+    /* The jitter comes after the CA's moment too, which it told all names alike. */
+    ledger->next_try = (is_later(next, now) ? later_of(now + wait, next->until) : now + wait)
+        + (apr_time_t)(((apr_uint64_t)(wait / JITTER_DIVISOR) * (failure->random >> 8)) >> 24);
+    ledger->next_try = later_of(ledger->next_try, next_validation(ledger, now));
 }
 
-/* Was the certificate before replaced about as soon as its window was allowed to? */
-static int count_hasty(const manager_ledger_t *ledger, apr_time_t now)
-{
-    apr_interval_time_t age = now - ledger->issued;
+/* --- Success --- */
 
-    if (ledger->issued == 0 || ledger->window_start == 0 || ledger->window_chosen > now
-        || age >= HASTY_FACTOR * manager_renewal_least_age(ledger->hasty)) {
-        return 0;
-    }
-    return ledger->hasty < HASTY_MAX ? ledger->hasty + 1 : HASTY_MAX;
+/* Did the certificate before end because of its window, soon after it had begun? */
+static int is_hasty(const manager_ledger_t *ledger, const manager_ledger_success_t *success)
+{
+    apr_interval_time_t age = success->now - ledger->issued;
+    apr_interval_time_t soon = success->lifetime > 0 ? success->lifetime / HASTY_DIVISOR : HASTY_DEFAULT;
+
+    return ledger->window_start > 0 && ledger->window_chosen <= success->now && ledger->issued > 0
+        && age < soon;
 }
 
 void manager_ledger_succeed(manager_ledger_t *ledger, const manager_ledger_success_t *success)
 {
-    const acme_client_config_t *ca = &success->ca->acme;
-    int hasty = count_hasty(ledger, success->now);
+    manager_ledger_t next = { .configuration = ledger->configuration, .visited = ledger->visited };
 
-    forget_failures(ledger);
-    base_error_copy_text(ledger->certificate, sizeof(ledger->certificate), success->certificate);
-    base_error_copy_text(ledger->ca, sizeof(ledger->ca), ca->directory_url);
-    base_error_copy_text(ledger->account, sizeof(ledger->account), success->account ? success->account : "");
-    ledger->test = success->ca->test != 0;
-    ledger->issued = success->now;
-    ledger->hasty = hasty;
-    ledger->window_start = ledger->window_end = ledger->window_chosen = 0;
-    ledger->info_next = 0;
-    ledger->info_failures = 0;
-    ledger->explanation[0] = '\0';
-    if (success->challenge) {
-        base_error_copy_text(ledger->challenge, sizeof(ledger->challenge), success->challenge);
+    if (is_hasty(ledger, success)) {
+        next.hasty = ledger->hasty < FAILURES_MAX ? ledger->hasty + 1 : FAILURES_MAX;
     }
+    memcpy(next.failed_validations, ledger->failed_validations, sizeof(next.failed_validations));
+    base_error_copy_text(next.certificate, sizeof(next.certificate), success->certificate);
+    base_error_copy_text(next.ca, sizeof(next.ca), success->ca->acme.directory_url);
+    base_error_copy_text(next.account, sizeof(next.account), success->account);
+    base_error_copy_text(next.challenge, sizeof(next.challenge),
+                         success->challenge ? success->challenge : ledger->challenge);
+    next.test = success->ca->test != 0;
+    next.issued = success->now;
+    *ledger = next;
 }

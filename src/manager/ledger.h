@@ -52,8 +52,8 @@ typedef struct manager_ledger_t {
     char account[MANAGER_LEDGER_CA_MAX];        /* URL of the account there */
     int test;                           /* that CA was a test CA */
     apr_time_t issued;                  /* when it was stored */
-    int hasty;                          /* how many issuances in a row came as soon as they were allowed ...
-                                         * ... because of a window (manager/renewal.h) */
+    int hasty;                          /* how many issuances in a row came soon after the one before
+                                         * because of a window (manager/renewal.h) */
     /* renewal information (RFC 9773) about it */
     apr_time_t window_start;            /* 0: none is known */
     apr_time_t window_end;
@@ -93,13 +93,13 @@ typedef struct manager_ledger_failure_t {
 
 /**
  * Note a failure and set next_try. The CA that is to be tried next decides (see _avoid()): at once when
- * the name has not failed there yet; else by its failures there: 1, 10, 100 minutes, then a
- * day. Problems only a human can solve (kind OPERATOR) wait the maximum. Never longer than a twentieth of
- * the lifetime of the certificate in service, up to 20 % of jitter included. Not earlier than the CA's
- * retry_at when that CA is the one to be tried (up to a day), and not before an hour has
- * passed since the fourth last failed validation: these two go before the twentieth. Kinds
- * CANCELLED, BUSY, CA_DOWN and REFUSED are no failures of the name and change nothing but the failed
- * validations: a CA is waited for once, for all names, and a policy may say yes at any time.
+ * the name has not failed there yet; else by its failures there: 1, 10, 100 minutes, then a day. Problems
+ * only a human can solve (kind OPERATOR) wait the maximum. Never longer than a day and a twentieth of the
+ * lifetime of the certificate in service, up to 20 % of jitter included. Not earlier than the CA's
+ * retry_at when that CA is the one to be tried (up to a day), and not before an hour has passed since the
+ * fourth last failed validation: these two go before the twentieth. Kinds CANCELLED, BUSY, CA_DOWN and
+ * REFUSED are no failures of the name and change nothing but the failed validations: a CA is waited for
+ * once, for all names, and a policy may say yes at any time.
  */
 void manager_ledger_fail(manager_ledger_t *ledger, const manager_ledger_failure_t *failure);
 
@@ -119,12 +119,14 @@ typedef struct manager_ledger_success_t {
     const manager_ca_config_t *ca;
     const char *account;                /* URL, may be NULL */
     const char *challenge;              /* the kind that worked; NULL: none was needed */
+    apr_interval_time_t lifetime;       /* of the certificate that was in service, 0 without one */
     apr_time_t now;
 } manager_ledger_success_t;
 
 /** Note a success: no failures, no problem, no window, who issued and how; `visited`, `configuration`, failed
  * validations and, when none was needed, `challenge` stay. `hasty` grows when the window of the certificate
- * before had it replaced before twice the least age (manager_renewal_least_age()), else becomes 0. */
+ * before made it due (window_chosen <= now) within a third of its lifetime (a day, when that is not known)
+ * since its own issuance, else becomes 0. */
 void manager_ledger_succeed(manager_ledger_t *ledger, const manager_ledger_success_t *success);
 
 #endif
