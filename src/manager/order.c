@@ -465,6 +465,7 @@ static void note_success(manager_job_t *job, const crypto_bundle_t *bundle)
     success.ca = job->ca->config;
     success.account = acme_account_url(job->ca->account, job->pool);
     success.challenge = job->challenge;
+    success.lifetime = job->lifetime;
     success.now = now_of(job);
     manager_ledger_succeed(&job->ledger, &success);
     if (job->task->demand)
