@@ -22,6 +22,7 @@
 #define AHEAD_MAX apr_time_from_sec(30)             /* a certificate of the near future is waited for */
 #define CANCELLED_RETRY apr_time_from_sec(1)
 #define INTERRUPTED_RETRY apr_time_from_sec(5)      /* the CA failed in the middle of an order */
+#define UNLOCKED_RETRY apr_time_from_sec(60)        /* the cache gives out no lock */
 #define LIFETIME_PART 20                            /* or so much of a short lifetime */
 
 static apr_time_t now_of(const manager_job_t *job)
@@ -701,16 +702,20 @@ static void run_locked(manager_job_t *job, manager_order_result_t *result)
 }
 
 /* Without the lock two processes could order the same name, so nobody does. The ledger is
- * written by the lock's holder only, so each time counts as the first failure. */
+ * written by the lock's holder only, so the wait does not grow. */
 static void settle_unlocked(manager_job_t *job, apr_status_t status, manager_order_result_t *result)
 {
     apr_time_t now = now_of(job);
+    apr_interval_time_t wait;
     char text[120], next[32];
 
     manager_order_look(job->context, job->name, result, job->pool);
+    wait = result->not_after > 0 ? (result->not_after - result->not_before) / LIFETIME_PART
+                                 : UNLOCKED_RETRY;
+    wait = wait < UNLOCKED_RETRY ? wait : UNLOCKED_RETRY;
     base_error_set(&result->problem, BASE_ERROR_LOCAL, status, "its lock in the cache cannot be taken: %s",
                    apr_strerror(status, text, sizeof(text)));
-    result->next = now + MANAGER_LEDGER_WAIT_FIRST;
+    result->next = now + (wait > CANCELLED_RETRY ? wait : CANCELLED_RETRY);
     base_log(failure_level(result, now), "AC0121", job->name->name, "not %s: %s; next try %s",
              result->not_after > 0 ? "renewed" : "obtained", result->problem.detail,
              base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now)));
@@ -746,6 +751,7 @@ void manager_order_run(const manager_order_context_t *context, const manager_ord
         settle_unlocked(&job, rv, result);
     }
     EVP_PKEY_free(job.key);
+    result->refunded = job.funded;
     if (job.funded)
         return_budget(&job);
     result->saved = result->problem.kind != BASE_ERROR_NONE ? manager_saved_ca(context, job.name, pool) : -1;

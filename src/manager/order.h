@@ -63,6 +63,7 @@ typedef struct manager_order_result_t {
     int saved;                  /* index of the CA that has an order under way, which costs no budget; -1 */
     int damaged;                /* there is a file that no date makes good */
     int answered;               /* the CA was asked in this run and is well */
+    int refunded;               /* an order was put back into the CA's budget */
     manager_order_scope_t scope;
     base_error_t problem;       /* kind NONE when there is a good certificate now */
 } manager_order_result_t;

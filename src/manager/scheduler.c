@@ -153,21 +153,32 @@ static void hand_over(manager_scheduler_t *scheduler, worker_t *worker, const wo
 
 /* --- The CAs themselves ------------------------------------------------------- */
 
-static void store_health(manager_scheduler_t *scheduler, const manager_ca_t *ca)
+static void store_health(manager_scheduler_t *scheduler, const manager_ca_t *ca,
+                         const manager_ca_health_t *health)
 {
-    manager_ca_store(&ca->health, ca->config, scheduler->config->cache, scheduler->pool);
+    manager_ca_store(health, ca->config, scheduler->config->cache, scheduler->pool);
     apr_pool_clear(scheduler->pool);
 }
 
-static void resume_ca(manager_scheduler_t *scheduler, manager_ca_t *ca)
+/* It gave out its directory: for everybody else it is well. This process sends one order ahead, and
+ * remembers how often it failed until that one is answered. */
+static void welcome_ca(manager_scheduler_t *scheduler, manager_ca_t *ca)
 {
-    if (ca->health.failures == 0)
-        return;
+    static const manager_ca_health_t well;
+
+    ca->checked = 1;
+    store_health(scheduler, ca, &well);
     base_log(BASE_LOG_NOTICE, "AC0132", NULL, "CA %s answers again; names that waited are obtained now",
              ca->config->acme.name);
+}
+
+/* An order was answered. */
+static void resume_ca(manager_scheduler_t *scheduler, manager_ca_t *ca)
+{
+    if (ca->health.failures > 0 && !ca->checked)
+        welcome_ca(scheduler, ca);
     memset(&ca->health, 0, sizeof(ca->health));
     ca->checked = 0;
-    store_health(scheduler, ca);
 }
 
 /* The order budget is used up: only what needs none goes on. */
@@ -214,7 +225,7 @@ static void pause_ca(manager_scheduler_t *scheduler, manager_ca_t *ca, const bas
              describe_consequence(scheduler),
              base_log_moment(when, apr_time_sec(ca->health.until), apr_time_sec(now)),
              apr_time_sec(ca->health.until - now));
-    store_health(scheduler, ca);
+    store_health(scheduler, ca, &ca->health);
 }
 
 /* What was known of the CAs before this process began: a restart changes none of it. */
@@ -227,9 +238,9 @@ static void report_pauses(const manager_scheduler_t *scheduler, apr_time_t now)
         const base_error_t *problem = &ca->health.problem;
 
         if (ca->health.failures > 0 && ca->health.until > now)
-            base_log(BASE_LOG_WARNING, "AC0134", NULL, "CA %s is left alone since before this start: %s%s%s; %s, "
-                     "next try %s", ca->config->acme.name, problem->type, problem->type[0] ? ": " : "",
-                     problem->detail, describe_consequence(scheduler),
+            base_log(BASE_LOG_WARNING, "AC0134", NULL, "CA %s is left alone since before this start: "
+                     "%s%s%s; %s, next try %s", ca->config->acme.name, problem->type,
+                     problem->type[0] ? ": " : "", problem->detail, describe_consequence(scheduler),
                      base_log_moment(when, apr_time_sec(ca->health.until), apr_time_sec(now)));
     }
 }
@@ -256,7 +267,7 @@ static void take_check(manager_scheduler_t *scheduler, manager_ca_t *ca, const b
 {
     ca->checking = 0;
     if (trouble->kind == BASE_ERROR_NONE)
-        ca->checked = 1;
+        welcome_ca(scheduler, ca);
     else if (trouble->kind != BASE_ERROR_CANCELLED)
         pause_ca(scheduler, ca, trouble, now);
 }
@@ -380,6 +391,8 @@ static void take_result(manager_scheduler_t *scheduler, manager_queue_item_t *it
 {
     ca->running--;
     manager_queue_settle(item, result);
+    if (result->refunded)
+        ca->budget_until = 0;
     if (result->scope == MANAGER_ORDER_SCOPE_CA)
         pause_ca(scheduler, ca, &result->problem, now);
     else if (result->answered)
