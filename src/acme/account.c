@@ -731,18 +731,33 @@ static apr_status_t adopt_pending(work_t *work, pending_t *pending)
     return APR_SUCCESS;
 }
 
-/* Does the CA take this key for the account? An update that changes nothing. */
-static apr_status_t probe_key(work_t *work, EVP_PKEY *key, const char *url)
-{
-    acme_client_answer_t answer;
-
-    return post(work, key, url, url, "{}", &answer);
-}
-
 /* Non-zero when the CA had a look at the request and said no. */
 static int is_no(const base_error_t *err)
 {
     return err->kind == BASE_ERROR_OPERATOR || err->kind == BASE_ERROR_GONE;
+}
+
+/* Does the CA take this key for the account? Asked in two ways: not every CA lets an account be read, and
+ * changed terms may stand before it. */
+static apr_status_t probe_key(work_t *work, EVP_PKEY *key, const char *url)
+{
+    acme_client_answer_t answer;
+    base_error_t refusal;
+    apr_status_t st = post(work, key, url, url, "", &answer);
+
+    if (st == APR_SUCCESS || !is_no(work->err) || strcmp(work->err->type, "accountDoesNotExist") == 0) {
+        return st;
+    }
+    refusal = *work->err;
+    st = post(work, key, work->directory.new_account, NULL, ONLY_EXISTING, &answer);
+    if (st == APR_SUCCESS && answer.location != NULL && strcmp(answer.location, url) == 0) {
+        return APR_SUCCESS;
+    }
+    if (st == APR_SUCCESS || is_no(work->err)) {
+        *work->err = refusal;
+        st = refusal.status;
+    }
+    return st;
 }
 
 /* Under the lock, with the key of the cache: which of two keys the CA has is found out from itself. A pending

@@ -6,7 +6,9 @@
  *
  * Shared key "acme_account+key" (first CA; the legacy "acme_account.key" is read
  * and copied) or "acme_account+key+ID": the account key, traditional PEM.
- * Private record "account+ID": {"directory","url","thumbprint","email"}.
+ * Private record "account+ID": {"directory","url","thumbprint","email"}; without "url": the key was made
+ * for this CA and has no account yet. Private record "account+ID+key", while the key is being changed:
+ * {"directory","url","old"} on one line, "old" the thumbprint of the key before, then the new key as PEM.
  *
  * External account binding (RFC 8555 section 7.3.4) is sent when an account is made, never for one that
  * exists: with eab_kid, or a CA that requires one, the key is looked for first (onlyReturnExisting).
@@ -60,8 +62,10 @@ acme_client_t *acme_account_client(acme_account_t *account);
 const char *acme_account_key_authorization(acme_account_t *account, const char *token,
                                            apr_pool_t *pool);
 
-/** acme_client_post() signed by the account; key and kid of the request are filled
- * in here. On accountDoesNotExist the account is forgotten. */
+/** acme_client_post() signed by the account; kid of the request is filled in here, and key for the time
+ * of the call. Refused although the cache has another key than memory, or one that is to follow it (another process
+ * changed it): the request goes once more, with the right one. On accountDoesNotExist the account is
+ * forgotten. An account that the CA has closed is OPERATOR with words of how to get a new one. */
 apr_status_t acme_account_post(acme_account_t *account, acme_client_request_t *request,
                                acme_client_answer_t *answer, apr_pool_t *pool,
                                base_error_t *err);

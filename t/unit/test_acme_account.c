@@ -567,6 +567,20 @@ static char *pending(fixture_t *f)
     return stored(f, AUTOCERT_CACHE_PRIVATE, PENDING);
 }
 
+/* How often an account was to be made. */
+static int registrations(fixture_t *f)
+{
+    int i, n = 0;
+
+    pthread_mutex_lock(&f->script->mutex);
+    for (i = 0; i < f->script->logged; i++) {
+        n += strncmp(f->script->log[i], "POST /account ", 14) == 0
+             && strstr(f->script->log[i], ONLY_EXISTING) == NULL;
+    }
+    pthread_mutex_unlock(&f->script->mutex);
+    return n;
+}
+
 /* All is well again: the same account, and the CA takes what is signed. */
 static void assert_works(fixture_t *f)
 {
@@ -576,7 +590,7 @@ static void assert_works(fixture_t *f)
                         apr_pstrcat(f->pool, f->script->server->url, "/acct/1", NULL));
     script_restart(f);
     assert_int_equal(order(f), APR_SUCCESS);
-    assert_int_equal(script_seen(f->script, "POST /account"), 1);
+    assert_int_equal(registrations(f), 1);
 }
 
 static void test_roll(void **state)
@@ -751,9 +765,12 @@ static void test_roll_crash_before(void **state)
     assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
     script_drop(f->script, "POST /acct/1");
     script_add(f->script, "POST /acct/1", 403, "", "{\"type\":\"" PROBLEM "userActionRequired\"}");
+    script_add(f->script, "POST /account", 403, "", "{\"type\":\"" PROBLEM "userActionRequired\"}");
     assert_int_not_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_string_equal(f->err.type, "userActionRequired");
     assert_string_equal(pending(f), record);
+    script_drop(f->script, "POST /account");
+    script_add(f->script, "POST /account", 201, "Location: /acct/1\r\n", "{\"status\":\"valid\"}");
     script_drop(f->script, "POST /acct/1");
     script_add(f->script, "POST /acct/1", 200, "", "{}");
     assert_works(f);
@@ -770,6 +787,27 @@ static void test_roll_crash_before(void **state)
     script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_non_null(pending(f));
+}
+
+/* A CA that lets no account be read, as Pebble lets none be changed by nothing. */
+static void test_roll_unreadable(void **state)
+{
+    fixture_t *f = *state;
+    int done;
+
+    start_roll(f);
+    script_drop(f->script, "POST /acct/1");
+    script_add(f->script, "POST /acct/1", 405, "", "{\"type\":\"" PROBLEM "malformed\"}");
+    for (done = 0; done < 2; done++) {
+        const char *before = shared(f, "acme_account+key");
+
+        f->script->loses_answers = done;
+        script_drop(f->script, "POST /key-change");
+        script_add(f->script, "POST /key-change", SCRIPT_LOST, "", "");
+        assert_int_equal(acme_account_roll_key(f->account, &f->err) == APR_SUCCESS, done);
+        assert_int_equal(strcmp(shared(f, "acme_account+key"), before) != 0, done);
+        assert_works(f);
+    }
 }
 
 /* A CA that lost all it knew has neither key: the account is made anew with the old one. */
@@ -794,7 +832,7 @@ static void test_roll_forgotten(void **state)
     assert_int_equal(f->err.kind, BASE_ERROR_GONE);
     assert_null(pending(f));
     assert_int_equal(order(f), APR_SUCCESS);
-    assert_int_equal(script_seen(f->script, "POST /account"), 2);
+    assert_int_equal(registrations(f), 2);
 }
 
 /* Another process: the old key in memory, the new one in the cache. */
@@ -816,7 +854,7 @@ static void test_roll_elsewhere(void **state)
     assert_string_equal(acme_account_key_authorization(other, "t", f->pool),
                         acme_account_key_authorization(roller, "t", f->pool));
     assert_int_equal(script_seen(f->script, "POST /order"), 2);
-    assert_int_equal(script_seen(f->script, "POST /account"), 1);
+    assert_int_equal(registrations(f), 1);
     /* Refused although the key is right: once is enough. */
     script_drop(f->script, "POST /order");
     script_add(f->script, "POST /order", 400, "", "{\"type\":\"" PROBLEM "malformed\"}");
@@ -918,6 +956,7 @@ int main(void)
         WITH_SERVER(test_roll_lost_and_down),
         WITH_SERVER(test_roll_crashes),
         WITH_SERVER(test_roll_crash_before),
+        WITH_SERVER(test_roll_unreadable),
         WITH_SERVER(test_roll_forgotten),
         WITH_SERVER(test_roll_elsewhere),
         WITH_SERVER(test_roll_threads),

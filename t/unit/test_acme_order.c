@@ -507,6 +507,65 @@ static void test_accept(void **state)
     assert_null(strstr(script_last(f->script, "POST /c2"), "{}"));
 }
 
+/* Neither the request nor the look at what became of it is answered at once. */
+static void test_accept_reset(void **state)
+{
+    fixture_t *f = *state;
+
+    script_add(f->script, "POST /c1", SCRIPT_LOST, "", "");
+    script_add(f->script, "POST /c1", SCRIPT_LOST, "", "");
+    script_add(f->script, "POST /c1", 200, "", "{\"status\":\"processing\"}");
+    assert_int_equal(acme_order_challenge_accept(f->account, url(f, "/c1"), f->pool, &f->err),
+                     APR_SUCCESS);
+}
+
+/* Authorizations and orders may be ready, or dead, before anybody has done a thing. */
+static void test_states_at_once(void **state)
+{
+    static const struct {
+        const char *body;
+        acme_order_status_t status;
+    } rows[] = {
+        { AUTHZ("valid", "\"valid\""), ACME_ORDER_VALID },
+        { AUTHZ("pending", "\"pending\""), ACME_ORDER_PENDING },
+        { AUTHZ("invalid", "\"invalid\""), ACME_ORDER_INVALID },
+        { AUTHZ("deactivated", "\"pending\""), ACME_ORDER_INVALID },
+        { AUTHZ("expired", "\"pending\""), ACME_ORDER_INVALID },
+        { AUTHZ("revoked", "\"pending\""), ACME_ORDER_INVALID },
+        { AUTHZ("half-baked", "7"), ACME_ORDER_PENDING }
+    };
+    fixture_t *f = *state;
+    acme_order_authorization_t *authz = NULL;
+    size_t i;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        script_drop(f->script, "POST /authz");
+        script_add(f->script, "POST /authz", 200, "Content-Type: text/html; charset=utf-8\r\n", rows[i].body);
+        assert_int_equal(acme_order_authorization(&authz, f->account, url(f, "/authz"), f->pool, &f->err),
+                         APR_SUCCESS);
+        assert_int_equal(authz->status, rows[i].status);
+    }
+    start_ready(f);
+    assert_int_equal(f->order->status, ACME_ORDER_READY);
+    assert_int_equal(acme_order_wait_ready(&f->order, f->account, f->pool, &f->err), APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "POST /order"), 0);
+}
+
+/* Retry-After that says nothing: the own steps go on. */
+static void test_await_odd_retry_after(void **state)
+{
+    fixture_t *f = *state;
+
+    script_add(f->script, "POST /authz", 200, "Retry-After: -86400\r\n",
+               AUTHZ("processing", "\"processing\""));
+    script_add(f->script, "POST /authz", 200, "Retry-After: later\r\n", AUTHZ("pending", "\"processing\""));
+    script_add(f->script, "POST /authz", 200, "Retry-After: 0\r\n", AUTHZ("pending", "\"processing\""));
+    script_add(f->script, "POST /authz", 200, "", AUTHZ("valid", "\"valid\""));
+    assert_int_equal(acme_order_authorization_wait(f->account, url(f, "/authz"), "http-01", f->pool, &f->err),
+                     APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "POST /authz"), 4);
+}
+
 static apr_status_t await(fixture_t *f)
 {
     base_error_clear(&f->err);
@@ -706,6 +765,44 @@ static void test_finalize_lost(void **state)
     assert_int_equal(script_seen(f->script, "POST /finalize"), 1);
 }
 
+/* The connection is cut after the request; on one that was in use before, libcurl asks a second time. */
+static void test_finalize_reset(void **state)
+{
+    fixture_t *f = *state;
+    int sent;
+
+    start_ready(f);
+    script_add(f->script, "POST /finalize", SCRIPT_LOST, "", "");
+    script_add(f->script, "POST /order", 200, "", ORDER("processing", ""));
+    script_add(f->script, "POST /order", 200, "", VALID_ORDER);
+    assert_int_equal(finalize(f), APR_SUCCESS);
+    sent = script_seen(f->script, "POST /finalize");
+    assert_true(sent == 1 || sent == 2);
+    /* It did not arrive: the order is ready still, and the request is sent again. */
+    f->order->status = ACME_ORDER_READY;
+    script_drop(f->script, "POST /finalize");
+    script_drop(f->script, "POST /order");
+    script_add(f->script, "POST /finalize", 500, "", "");
+    script_add(f->script, "POST /finalize", 200, "", VALID_ORDER);
+    script_add(f->script, "POST /order", 200, "", ORDER("ready", ""));
+    assert_int_equal(finalize(f), APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "POST /finalize"), sent + 2);
+}
+
+/* Never ready for the CA, whatever the order says: bounded. */
+static void test_finalize_never_ready(void **state)
+{
+    fixture_t *f = *state;
+
+    start_ready(f);
+    script_add(f->script, "POST /finalize", 403, "", "{\"type\":\"" PROBLEM "orderNotReady\"}");
+    script_add(f->script, "POST /order", 200, "Retry-After: -5\r\n", ORDER("ready", ""));
+    script_add(f->script, "POST /order", 200, "Retry-After: soon\r\n", ORDER("ready", ""));
+    assert_int_not_equal(finalize(f), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
+    assert_int_equal(script_seen(f->script, "POST /finalize"), 4);
+}
+
 static void test_finalize_failed(void **state)
 {
     fixture_t *f = *state;
@@ -756,6 +853,9 @@ int main(void)
         WITH_SERVER(test_authorization),
         WITH_SERVER(test_authorization_gone),
         WITH_SERVER(test_accept),
+        WITH_SERVER(test_accept_reset),
+        WITH_SERVER(test_states_at_once),
+        WITH_SERVER(test_await_odd_retry_after),
         WITH_SERVER(test_await),
         WITH_SERVER(test_await_retry_after),
         WITH_SERVER(test_await_invalid),
@@ -768,6 +868,8 @@ int main(void)
         WITH_SERVER(test_finalize_at_once),
         WITH_SERVER(test_finalize_not_ready),
         WITH_SERVER(test_finalize_lost),
+        WITH_SERVER(test_finalize_reset),
+        WITH_SERVER(test_finalize_never_ready),
         WITH_SERVER(test_finalize_failed),
         WITH_SERVER(test_finalize_resumed),
     };
