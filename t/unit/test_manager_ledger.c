@@ -252,8 +252,8 @@ static void test_broken_records_are_nothing_known(void **state)
         "{\"v\":1,\"visited\":253402300800}",
         "{\"v\":1,\"problem\":{\"kind\":\"unheard-of\",\"detail\":\"x\"}}",
         "{\"v\":1,\"cas\":{},\"failed-validations\":7,\"window\":[],\"configuration\":1,\"issued\":\"x\"}",
-        "{\"v\":1,\"cas\":[7,{},{\"id\":\"\",\"failures\":3},{\"failures\":3,\"until\":4}],"
-            "\"failed-validations\":[-1,\"x\",9223372036854775807,253402300800]}",
+        "{\"v\":1,\"cas\":[7,{},{\"id\":\"\",\"failures\":3},{\"failures\":3,\"until\":4}]}",
+        "{\"v\":1,\"failed-validations\":[-1,\"x\",9223372036854775807,253402300800]}",
         "{\"v\":1,\"configuration\":\"0123456789abcdeg\",\"hasty\":-1,\"info-failures\":99999999999}",
         "{\"v\":1,\"configuration\":\"00123456789abcdef\",\"info-next\":-5}",
         "{\"v\":1,\"window\":{\"start\":20,\"end\":10,\"chosen\":15}}",
