@@ -23,6 +23,7 @@
 #define ASK_AGAIN apr_time_from_sec(10)             /* a validation asked for by a child that is gone */
 #define ASKED_STEP apr_time_from_msec(250)          /* between two looks at that */
 #define INTERRUPTED_RETRY apr_time_from_sec(15)     /* the CA failed in the middle of an order */
+#define INTERRUPTIONS_MAX 3                         /* of one order; then it is a failure of the name */
 
 /** One order being worked on. */
 typedef struct job_t {
@@ -44,6 +45,7 @@ typedef struct job_t {
     int funded;                         /* an order of the budget is in hand */
     int damaged;                        /* the file in the cache is no good at any time */
     int under_way;                      /* the CA has answered about this order in this run */
+    int interruptions;                  /* runs before this one that the CA did not let end */
     manager_order_scope_t scope;
     apr_pool_t *pool;
 } job_t;
@@ -184,13 +186,14 @@ static apr_status_t save_order(job_t *job, base_error_t *err)
 
     if (rv != APR_SUCCESS)
         return rv;
-    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s,s:s#,s:s*,s:s*,s:s*,s:I}", "v", SAVED_VERSION,
+    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s,s:s#,s:s*,s:s*,s:s*,s:I,s:i}", "v", SAVED_VERSION,
                                     "ca", ca_of(job->context)->directory_url,
                                     "account", acme_account_url(account, job->pool),
                                     "order", job->order->url, "key", pem, (int)len,
                                     "asked", job->asked, "type", job->asked_type,
                                     "token", job->asked_token, "asked_at",
-                                    (json_int_t)apr_time_sec(job->asked_at)), job->pool);
+                                    (json_int_t)apr_time_sec(job->asked_at),
+                                    "interruptions", job->interruptions), job->pool);
     if (json == NULL)
         return base_error_set(err, BASE_ERROR_LOCAL, APR_ENOMEM, "the order cannot be saved");
     rv = cache_put(job->context->cache, AUTOCERT_CACHE_PRIVATE, job->saved_key, json, strlen(json),
@@ -231,6 +234,7 @@ static const char *load_saved(job_t *job)
         job->asked_type = job->asked != NULL ? base_json_string(json, "type") : NULL;
         job->asked_token = job->asked != NULL ? base_json_string(json, "token") : NULL;
         job->asked_at = apr_time_from_sec(base_json_integer(json, "asked_at", 0));
+        job->interruptions = (int)base_json_integer(json, "interruptions", 0);
     }
     if (url == NULL) {
         EVP_PKEY_free(job->key);
@@ -255,6 +259,14 @@ static void withdraw_left(job_t *job)
     job->asked_type = job->asked_token = NULL;
 }
 
+/* Non-zero when an order can still end well; CAs need not say of one that ran out that it is invalid. */
+static int is_of_use(const acme_order_t *order, apr_time_t now)
+{
+    if (order->status == ACME_ORDER_PENDING || order->status == ACME_ORDER_READY)
+        return order->expires == 0 || order->expires > now;
+    return order->status != ACME_ORDER_INVALID;
+}
+
 /* Go on with a saved order when the CA still has a use for it. */
 static apr_status_t resume_order(job_t *job, base_error_t *err)
 {
@@ -264,7 +276,7 @@ static apr_status_t resume_order(job_t *job, base_error_t *err)
     if (url == NULL)
         return APR_NOTFOUND;
     rv = acme_order_fetch(&job->order, job->context->account, url, job->pool, err);
-    if (rv == APR_SUCCESS && job->order->status != ACME_ORDER_INVALID) {
+    if (rv == APR_SUCCESS && is_of_use(job->order, now_of(job))) {
         job->under_way = 1;
         base_log(BASE_LOG_INFO, "AC0111", job->name->name, "going on with the order %s", url);
         return APR_SUCCESS;
@@ -341,6 +353,7 @@ static apr_status_t place_order(job_t *job, base_error_t *err)
     EVP_PKEY_free(job->key);
     job->key = NULL;
     job->asked = job->asked_type = job->asked_token = NULL;
+    job->interruptions = 0;
     rv = crypto_key_generate(&job->key, manager_policy_key_type(job->name), err);
     if (rv == APR_SUCCESS)
         rv = acme_order_create(&job->order, context->account, job->name->name, job->pool, err);
@@ -740,13 +753,31 @@ static void report_refusal(const job_t *job, const base_error_t *err, const mana
                  base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now_of(job))));
 }
 
+/* The CA answered, but not in a way that let the order end. Non-zero while it is soon tried again: an order
+ * that stays stuck is a failure of its name, which waits longer each time and then goes on with it. */
+static int is_soon_tried_again(job_t *job, const base_error_t *err)
+{
+    base_error_t unsaved;
+
+    if (job->order == NULL)
+        return 1;
+    if (err->retry_at > now_of(job) + INTERRUPTED_RETRY || job->interruptions >= INTERRUPTIONS_MAX)
+        return 0;
+    job->interruptions++;
+    save_order(job, &unsaved);
+    return 1;
+}
+
 /* Some problems concern whoever asks the CA, others nobody but this attempt. */
-static void settle_problem(job_t *job, const base_error_t *err, manager_order_result_t *result)
+static void settle_problem(job_t *job, base_error_t *err, manager_order_result_t *result)
 {
     apr_time_t now = now_of(job);
+    int stuck = err->kind == BASE_ERROR_CA_DOWN && job->under_way;
 
+    if (stuck && !is_soon_tried_again(job, err))
+        err->kind = BASE_ERROR_WAIT;
     result->problem = *err;
-    if (err->kind == BASE_ERROR_CA_DOWN && job->under_way) {
+    if (stuck && err->kind == BASE_ERROR_CA_DOWN) {
         /* One order that is stuck says nothing about the others; if the CA is down, going on with
          * this one will find out. */
         result->next = now + INTERRUPTED_RETRY;
@@ -755,7 +786,7 @@ static void settle_problem(job_t *job, const base_error_t *err, manager_order_re
                  apr_time_sec(INTERRUPTED_RETRY));
         return;
     }
-    if (err->kind == BASE_ERROR_CA_DOWN || err->http_status == 503)
+    if (!stuck && (err->kind == BASE_ERROR_CA_DOWN || err->http_status == 503))
         job->scope = MANAGER_ORDER_SCOPE_CA;
     if (err->kind == BASE_ERROR_CANCELLED || err->kind == BASE_ERROR_BUSY) {
         result->next = now + (err->kind == BASE_ERROR_BUSY ? BUSY_RETRY : CANCELLED_RETRY);
