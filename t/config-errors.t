@@ -48,6 +48,12 @@ for my $case (grep { $_->[0] !~ /^(?:\[::1\]|::1)$/ } @bad_names[0 .. 7]) {
     $judge->refuses("AutocertDefaultHost $name", ">>AutocertDefaultHost $name\n",
         "AutocertDefaultHost: \"$name\" $why: $example");
 }
+# httpd itself would leave the rest of the line out, without a word.
+my $many = join ' ', map { "n$_.example.org" } 1 .. 64;
+for my $case (['AutocertDomain', vhost(">>AutocertDomain $many")], ['AutocertListener', ">>AutocertListener $many\n"]) {
+    $judge->refuses("$case->[0] with 64 names", $case->[1],
+        "$case->[0]: has more than 63 words, and httpd reads no more of a line: write several lines");
+}
 $judge->fails_check('HW-01: AutocertDomain with a wildcard',
     vhost('>>AutocertDomain good.example.org *.Example.org'),
     'AutocertDomain: "*.example.org" is a wildcard, which needs a DNS challenge: write the host '

@@ -80,7 +80,8 @@ apr_time_t acme_client_now(const acme_client_t *client);
 apr_status_t acme_client_directory(acme_client_t *client, acme_client_directory_t *directory,
                                    apr_pool_t *pool, base_error_t *err);
 
-/** Fetch the directory anew, whatever is known: to find out whether a CA that failed answers again. Blocks. */
+/** Fetch the directory anew, whatever is known: to find out whether a CA that failed answers again.
+ * Blocks. */
 apr_status_t acme_client_check(acme_client_t *client, apr_pool_t *pool, base_error_t *err);
 
 /** Does the CA have renewal information (RFC 9773)? 1: yes, 0: no, -1: its directory was not read yet. Never

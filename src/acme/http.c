@@ -52,6 +52,8 @@ typedef struct exchange_t {
     apr_size_t body_max;
     apr_size_t header_bytes;
     int header_lines;
+    const char *rest;                   /* of the request's body, not sent yet; NULL: no body */
+    int begun;                          /* some of it was */
     const char *fault;                  /* why a callback ended the transfer, NULL: it did not */
 } exchange_t;
 
@@ -203,6 +205,35 @@ static size_t take_body(char *data, size_t size, size_t count, void *baton)
     return n;
 }
 
+/* libcurl's read callback: the next piece of the request's body. */
+static size_t give_body(char *data, size_t size, size_t count, void *baton)
+{
+    exchange_t *ex = baton;
+    size_t n = strlen(ex->rest);
+
+    if (n > size * count) {
+        n = size * count;
+    }
+    memcpy(data, ex->rest, n);
+    ex->rest += n;
+    ex->begun = 1;
+    return n;
+}
+
+/* libcurl's seek callback. It sends a request again, by itself, when a connection it had kept ends
+ * without an answer; but a POST that has left may have been obeyed, and whoever asked for it has to look
+ * first. (With the body as a string libcurl would not ask.) */
+static int rewind_body(void *baton, curl_off_t offset, int origin)
+{
+    exchange_t *ex = baton;
+
+    if (!ex->begun && origin == SEEK_SET && offset == 0) {
+        return CURL_SEEKFUNC_OK;
+    }
+    ex->fault = "the connection ended without an answer";
+    return CURL_SEEKFUNC_FAIL;
+}
+
 static int is_blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -330,13 +361,17 @@ static void set_connection(const acme_http_t *http, CURL *easy)
 #endif
 }
 
-static void set_method(CURL *easy, const acme_http_request_t *request, int no_redirects)
+static void set_method(CURL *easy, exchange_t *exchange, const acme_http_request_t *request,
+                       int no_redirects)
 {
     if (strcmp(request->method, "POST") == 0) {
+        exchange->rest = request->body != NULL ? request->body : "";
         curl_easy_setopt(easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
-                         (curl_off_t)strlen(request->body != NULL ? request->body : ""));
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body != NULL ? request->body : "");
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(exchange->rest));
+        curl_easy_setopt(easy, CURLOPT_READFUNCTION, give_body);
+        curl_easy_setopt(easy, CURLOPT_READDATA, exchange);
+        curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, rewind_body);
+        curl_easy_setopt(easy, CURLOPT_SEEKDATA, exchange);
     }
     else if (strcmp(request->method, "HEAD") == 0) {
         curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
@@ -357,7 +392,7 @@ static void set_request(const acme_http_t *http, handle_t *handle, exchange_t *e
 
     handle->error[0] = '\0';
     set_connection(http, easy);
-    set_method(easy, request, http->no_redirects);
+    set_method(easy, exchange, request, http->no_redirects);
     curl_easy_setopt(easy, CURLOPT_URL, request->url);
     /* The path on the wire must be the one in the JWS. */
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);

@@ -14,6 +14,7 @@
 #include "crypto/bundle.h"
 
 #define POLLS_MAX 500               /* looks at one object, whatever the clock does meanwhile */
+#define REFUSED_LOOKS 3             /* at a challenge that is pending with an error */
 #define FRESH_TRIES 5               /* first try and 4 more of an object that is not there yet */
 #define FINALIZES_MAX 4             /* POSTs to finalize, each after reading the order again */
 #define FINALIZE_TIMEOUT apr_time_from_sec(60)
@@ -717,6 +718,18 @@ static apr_status_t report_authorization(const acme_order_authorization_t *authz
                           "the CA made the authorization invalid without saying why");
 }
 
+/* A challenge that failed, whatever its authorization says. Some CAs leave one pending, with an error, when
+ * they could not reach the server, and do not try again by themselves: it has a few looks to change.
+ * @param refused looks that saw it so, counted here */
+static int is_lost(const acme_order_challenge_t *tried, int *refused)
+{
+    if (tried == NULL) {
+        return 0;
+    }
+    *refused = tried->status == ACME_ORDER_PENDING && tried->problem.kind != BASE_ERROR_NONE ? *refused + 1 : 0;
+    return tried->status == ACME_ORDER_INVALID || *refused >= REFUSED_LOOKS;
+}
+
 apr_status_t acme_order_authorization_wait(acme_account_t *account, const char *url,
                                            const char *challenge_type, apr_pool_t *pool,
                                            base_error_t *err)
@@ -726,6 +739,7 @@ apr_status_t acme_order_authorization_wait(acme_account_t *account, const char *
     acme_client_answer_t answer;
     base_error_t local;
     apr_time_t retry_at = 0;
+    int refused = 0;
     apr_status_t st;
     poll_t poll;
 
@@ -760,8 +774,7 @@ apr_status_t acme_order_authorization_wait(acme_account_t *account, const char *
             base_error_clear(err);
             return APR_SUCCESS;
         }
-        if (authz->status == ACME_ORDER_INVALID
-            || (tried != NULL && tried->status == ACME_ORDER_INVALID)) {
+        if (authz->status == ACME_ORDER_INVALID || is_lost(tried, &refused)) {
             return report_authorization(authz, tried, err);
         }
     }

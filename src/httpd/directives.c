@@ -158,6 +158,17 @@ static const char *check_tls_vhost(const cmd_parms *cmd)
     return ap_find_linked_module("mod_ssl.c") == NULL ? refuse(cmd, NO_MOD_SSL) : check_port(cmd);
 }
 
+/* httpd reads no more words of a line than this, and says nothing of the rest. */
+#define WORDS_MAX 64
+
+static const char *check_words(const cmd_parms *cmd, int argc)
+{
+    if (argc < WORDS_MAX)
+        return NULL;
+    return refuse(cmd, apr_psprintf(cmd->pool, "has more than %d words, and httpd reads no more of a line: "
+                                    "write several lines", WORDS_MAX - 1));
+}
+
 static const char *set_domain(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     httpd_config_t *config = httpd_config_of(cmd->server);
@@ -170,7 +181,7 @@ static const char *set_domain(cmd_parms *cmd, void *dir, int argc, char *const a
     if (!cmd->server->is_virtual)
         return refuse(cmd, "belongs in <VirtualHost *:443>; for a server without virtual hosts "
                       "write \"AutocertListener NAME\" instead");
-    if ((err = check_tls_vhost(cmd)) != NULL)
+    if ((err = check_tls_vhost(cmd)) != NULL || (err = check_words(cmd, argc)) != NULL)
         return err;
     if (!config->listed)
         note_place(&config->place, cmd);
@@ -305,6 +316,8 @@ static const char *set_listener(cmd_parms *cmd, void *dir, int argc, char *const
         return err;
     if (ap_find_linked_module("mod_ssl.c") == NULL)
         return refuse(cmd, NO_MOD_SSL);
+    if ((err = check_words(cmd, argc)) != NULL)
+        return err;
     if (argc > 0 && read_address(cmd, argv[0], &host, &port))
         first = 1;
     if (first == argc)

@@ -38,6 +38,7 @@ typedef struct manager_job_t {
     int funded;                         /* an order of the budget is in hand */
     int damaged;                        /* the file in the cache is no good at any time */
     int under_way;                      /* the CA has answered about this order in this run */
+    int interruptions;                  /* runs before this one that the CA did not let end */
     int placing;                        /* the CA was asked for a new order last */
     manager_order_scope_t scope;
     apr_pool_t *pool;

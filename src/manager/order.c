@@ -22,6 +22,7 @@
 #define AHEAD_MAX apr_time_from_sec(30)             /* a certificate of the near future is waited for */
 #define CANCELLED_RETRY apr_time_from_sec(1)
 #define INTERRUPTED_RETRY apr_time_from_sec(5)      /* the CA failed in the middle of an order */
+#define INTERRUPTIONS_MAX 3                         /* of one order; then it is a failure of the name */
 #define UNLOCKED_RETRY apr_time_from_sec(60)        /* the cache gives out no lock */
 #define LIFETIME_PART 20                            /* or so much of a short lifetime */
 
@@ -168,12 +169,20 @@ void manager_order_look(const manager_order_context_t *context, const manager_po
 
 /* --- Placing an order, or going on with one -------------------------------- */
 
+/* Non-zero when an order can still end well; CAs need not say of one that ran out that it is invalid. */
+static int is_of_use(const acme_order_t *order, apr_time_t now)
+{
+    if (order->status == ACME_ORDER_PENDING || order->status == ACME_ORDER_READY)
+        return order->expires == 0 || order->expires > now;
+    return order->status != ACME_ORDER_INVALID;
+}
+
 /* Go on with the saved order whose URL is known. */
 static apr_status_t resume_known(manager_job_t *job, const char *url, base_error_t *err)
 {
     apr_status_t rv = acme_order_fetch(&job->order, job->ca->account, url, job->pool, err);
 
-    if (rv == APR_SUCCESS && job->order->status != ACME_ORDER_INVALID) {
+    if (rv == APR_SUCCESS && is_of_use(job->order, now_of(job))) {
         job->under_way = 1;
         base_log(BASE_LOG_INFO, "AC0111", job->name->name, "going on with the order %s", url);
         return APR_SUCCESS;
@@ -604,13 +613,29 @@ static manager_order_scope_t find_scope(const manager_job_t *job, const base_err
     return MANAGER_ORDER_SCOPE_NAME;
 }
 
+/* The CA answered, but not in a way that let the order end. Non-zero while it is soon tried again: an order
+ * that stays stuck is a failure of its name, which waits longer each time and then goes on with it. */
+static int is_soon_tried_again(manager_job_t *job, const base_error_t *err)
+{
+    base_error_t unsaved;
+
+    if (job->order == NULL)
+        return 1;
+    if (err->status == APR_TIMEUP || err->retry_at > now_of(job) + INTERRUPTED_RETRY
+        || job->interruptions >= INTERRUPTIONS_MAX)
+        return 0;
+    job->interruptions++;
+    manager_saved_store(job, &unsaved);
+    return 1;
+}
+
 /* Some problems concern whoever asks the CA, others nobody but this attempt. */
 static void settle_problem(manager_job_t *job, base_error_t *err, manager_order_result_t *result)
 {
     apr_time_t now = now_of(job);
+    int stuck = err->kind == BASE_ERROR_CA_DOWN && job->under_way;
 
-    /* A CA that answers but does not come to an end: a matter of this order, which stays. */
-    if (err->kind == BASE_ERROR_CA_DOWN && err->status == APR_TIMEUP && job->under_way)
+    if (stuck && !is_soon_tried_again(job, err))
         err->kind = BASE_ERROR_WAIT;
     result->problem = *err;
     if (err->kind == BASE_ERROR_CANCELLED || err->kind == BASE_ERROR_BUSY) {
@@ -620,10 +645,10 @@ static void settle_problem(manager_job_t *job, base_error_t *err, manager_order_
         result->next = err->retry_at;
         report_refusal(job, err, result);
     }
-    else if (err->kind == BASE_ERROR_CA_DOWN && job->under_way) {
+    else if (stuck && err->kind == BASE_ERROR_CA_DOWN) {
         report_interruption(job, err, result);
     }
-    else if ((result->scope = find_scope(job, err)) != MANAGER_ORDER_SCOPE_NAME) {
+    else if (!stuck && (result->scope = find_scope(job, err)) != MANAGER_ORDER_SCOPE_NAME) {
         result->next = err->retry_at;
     }
     else {

@@ -36,14 +36,15 @@ apr_status_t manager_saved_store(manager_job_t *job, base_error_t *err)
 
     if (rv != APR_SUCCESS)
         return rv;
-    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s*,s:I,s:s#,s:s*,s:s*,s:s*,s:I}", "v", VERSION,
+    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s*,s:I,s:s#,s:s*,s:s*,s:s*,s:I,s:i}", "v", VERSION,
                                     "ca", job->ca->config->acme.directory_url,
                                     "account", acme_account_url(job->ca->account, job->pool),
                                     "order", job->order != NULL ? job->order->url : NULL,
                                     "placed", (json_int_t)apr_time_sec(job->placed_at),
                                     "key", pem, (int)len, "asked", job->asked, "type", job->asked_type,
                                     "token", job->asked_token, "asked_at",
-                                    (json_int_t)apr_time_sec(job->asked_at)), job->pool);
+                                    (json_int_t)apr_time_sec(job->asked_at),
+                                    "interruptions", job->interruptions), job->pool);
     if (json == NULL)
         return base_error_set(err, BASE_ERROR_LOCAL, APR_ENOMEM, "the order cannot be saved");
     rv = cache_put(job->context->cache, AUTOCERT_CACHE_PRIVATE, key_of(job->name, job->pool), json,
@@ -97,6 +98,7 @@ apr_status_t manager_saved_load(manager_job_t *job, const char **url)
     job->asked_type = job->asked != NULL ? base_json_string(record, "type") : NULL;
     job->asked_token = job->asked != NULL ? base_json_string(record, "token") : NULL;
     job->asked_at = moment(record, "asked_at");
+    job->interruptions = (int)base_json_integer(record, "interruptions", 0);
     return APR_SUCCESS;
 }
 
@@ -107,6 +109,7 @@ void manager_saved_forget(manager_job_t *job)
     job->key = NULL;
     job->order = NULL;
     job->placed_at = 0;
+    job->interruptions = 0;
     job->asked = job->asked_type = job->asked_token = NULL;
 }
 
