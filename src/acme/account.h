@@ -63,9 +63,10 @@ const char *acme_account_key_authorization(acme_account_t *account, const char *
                                            apr_pool_t *pool);
 
 /** acme_client_post() signed by the account; kid of the request is filled in here, and key for the time
- * of the call. Refused although the cache has another key than memory, or one that is to follow it (another process
- * changed it): the request goes once more, with the right one. On accountDoesNotExist the account is
- * forgotten. An account that the CA has closed is OPERATOR with words of how to get a new one. */
+ * of the call. Refused although the cache has another key than memory, or one that is to follow it
+ * (another process changed it): the request goes once more, with the right one. On accountDoesNotExist
+ * the account is forgotten. An account that the CA has closed is OPERATOR with words of how to get a
+ * new one. */
 apr_status_t acme_account_post(acme_account_t *account, acme_client_request_t *request,
                                acme_client_answer_t *answer, apr_pool_t *pool,
                                base_error_t *err);
