@@ -521,6 +521,24 @@ static const manager_ledger_ca_t *next_ca(const manager_ledger_t *ledger, const 
     return find_ca(ledger, id_of(cas, i));
 }
 
+/* After an attempt that was no failure of the name: its validations may have used the hour up all the same. */
+static void keep_limit(manager_ledger_t *ledger, const manager_ledger_failure_t *failure)
+{
+    apr_time_t next = next_validation(ledger, failure->now);
+
+    if (next <= ledger->next_try) {
+        return;
+    }
+    ledger->next_try = next;
+    /* Who waits is told why. */
+    if (ledger->problem.kind == BASE_ERROR_NONE) {
+        base_error_set(&ledger->problem, BASE_ERROR_VALIDATION, APR_EGENERAL, "%d validations failed within an "
+                       "hour", MANAGER_LEDGER_VALIDATIONS);
+        base_error_copy_text(ledger->problem_ca, sizeof(ledger->problem_ca),
+                             id_of(failure->cas, failure->ca));
+    }
+}
+
 void manager_ledger_fail(manager_ledger_t *ledger, const manager_ledger_failure_t *failure)
 {
     const base_error_t *err = failure->err;
@@ -535,6 +553,7 @@ void manager_ledger_fail(manager_ledger_t *ledger, const manager_ledger_failure_
     case BASE_ERROR_BUSY:
     case BASE_ERROR_CA_DOWN:
     case BASE_ERROR_REFUSED:
+        keep_limit(ledger, failure);
         return;
     default:
         break;

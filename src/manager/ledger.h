@@ -98,8 +98,8 @@ typedef struct manager_ledger_failure_t {
  * lifetime of the certificate in service, up to 20 % of jitter included. Not earlier than the CA's
  * retry_at when that CA is the one to be tried (up to a day), and not before an hour has passed since the
  * fourth last failed validation: these two go before the twentieth. Kinds CANCELLED, BUSY, CA_DOWN and
- * REFUSED are no failures of the name and change nothing but the failed validations: a CA is waited for
- * once, for all names, and a policy may say yes at any time.
+ * REFUSED are no failures of the name and change nothing but the failed validations (and next_try, when
+ * those used the hour up): a CA is waited for once, for all names, and a policy may say yes at any time.
  */
 void manager_ledger_fail(manager_ledger_t *ledger, const manager_ledger_failure_t *failure);
 

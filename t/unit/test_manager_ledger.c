@@ -564,6 +564,133 @@ static void test_validations_count_whatever_the_end(void **state)
     assert_int_equal(ledger.next_try, 0);
 }
 
+/* Attempts that end in something else than a failure of the name use the hour up all the same: a reload every
+ * few minutes, or a CA that breaks down between two tries. */
+static void test_the_limit_holds_whatever_the_end(void **state)
+{
+    static const base_error_kind_t ends[] = { BASE_ERROR_CANCELLED, BASE_ERROR_CA_DOWN };
+    base_error_t err;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        memset(&ledger, 0, sizeof(ledger));
+        now = NOW;
+        base_error_set(&err, ends[i], APR_EGENERAL, "why");
+        for (int n = 0; n < MANAGER_LEDGER_VALIDATIONS; n++, now += MINUTE) {
+            assert_int_equal(ledger.next_try, 0);
+            note_all(two_cas, 1, &err, HOUR, 1);
+        }
+        assert_int_equal(ledger.next_try, NOW + HOUR);
+        assert_int_equal(ledger.failures, 0);
+        assert_int_equal(avoided(two_cas), 0);
+        /* whoever looks finds a reason, else it would take the name for well */
+        assert_int_equal(ledger.problem.kind, BASE_ERROR_VALIDATION);
+        assert_string_equal(ledger.problem.detail, "4 validations failed within an hour");
+        assert_string_equal(ledger.problem_ca, "second");
+        /* a longer wait, and the CA's own words, stay */
+        base_error_set(&ledger.problem, BASE_ERROR_VALIDATION, APR_EGENERAL, "in the CA's words");
+        ledger.next_try = NOW + 2 * HOUR;
+        note_all(two_cas, 1, &err, HOUR, 0);
+        assert_int_equal(ledger.next_try, NOW + 2 * HOUR);
+        ledger.next_try = 0;
+        note_all(two_cas, 1, &err, HOUR, 0);
+        assert_int_equal(ledger.next_try, NOW + HOUR);
+        assert_string_equal(ledger.problem.detail, "in the CA's words");
+    }
+}
+
+#define FAILED_MAX (8 * 24 * MANAGER_LEDGER_VALIDATIONS)
+
+/* How many kinds of challenge an attempt may try (manager/authorize.c): two, one after a failure, and no more
+ * than may fail. */
+static int kinds_of_attempt(void)
+{
+    int left = manager_ledger_validations_left(&ledger, now), kinds = ledger.failures > 0 ? 1 : 2;
+
+    return left > 0 && left < kinds ? left : kinds;
+}
+
+/* One attempt with whatever comes of it; how many validations failed. */
+static int attempt(apr_uint32_t random)
+{
+    static const base_error_kind_t ends[] = { BASE_ERROR_VALIDATION, BASE_ERROR_VALIDATION, BASE_ERROR_CA_DOWN,
+                                              BASE_ERROR_CANCELLED, BASE_ERROR_WAIT, BASE_ERROR_OPERATOR };
+    base_error_kind_t end = ends[random % 6];
+    int validations = end == BASE_ERROR_VALIDATION ? kinds_of_attempt() : (int)(random / 6 % 2);
+    base_error_t err;
+
+    if (random / 16 % 4 == 0) {
+        succeed(&first_ca, "http-01", 45 * SECOND);
+        return 0;
+    }
+    base_error_set(&err, end, APR_EGENERAL, "why");
+    luck = random * 2654435761U;
+    note_all(two_cas, (int)(avoided(two_cas) & 1), &err, 45 * SECOND, validations);
+    return validations;
+}
+
+/* A week of certificates of 45 seconds, with trouble of all sorts: in no hour do more than four fail. */
+static void test_a_week_of_short_certificates(void **state)
+{
+    apr_time_t *failed = apr_palloc(pool, FAILED_MAX * sizeof(apr_time_t));
+    apr_uint32_t random = 1;
+    int n = 0, attempts = 0;
+
+    (void)state;
+    while (now < NOW + 7 * DAY) {
+        random = random * 1664525 + 1013904223;
+        for (int k = attempt(random >> 8); k > 0; k--) {
+            assert_true(n < FAILED_MAX);
+            failed[n] = now;
+            assert_true(n < MANAGER_LEDGER_VALIDATIONS
+                        || failed[n] - failed[n - MANAGER_LEDGER_VALIDATIONS] >= HOUR);
+            n++;
+        }
+        if (++attempts % 64 == 0) {
+            assert_int_equal(manager_ledger_store(&ledger, cache, "a.example", pool), APR_SUCCESS);
+            manager_ledger_load(&ledger, cache, "a.example", pool);
+        }
+        now = ledger.next_try > now ? ledger.next_try : now + 1234567 + random % (20 * APR_USEC_PER_SEC);
+    }
+    /* and it is tried as often as that allows, or nearly so */
+    assert_true(n > 4 * 24 * 7 / 2);
+}
+
+/* Whatever happens, there is a CA to go to. */
+static void test_one_ca_is_always_left(void **state)
+{
+    static const base_error_kind_t ends[] = { BASE_ERROR_VALIDATION, BASE_ERROR_WAIT, BASE_ERROR_OPERATOR };
+    static const apr_interval_time_t moments[] = { 0, MINUTE, 5 * HOUR, 365 * DAY };
+    apr_array_header_t *cas = apr_array_make(pool, MANAGER_CA_MAX, sizeof(const manager_ca_config_t *));
+    apr_uint32_t random = 7, seen = 0;
+
+    (void)state;
+    for (int i = 0; i < MANAGER_CA_MAX; i++) {
+        manager_ca_config_t *ca = apr_pcalloc(pool, sizeof(*ca));
+
+        ca->acme.id = apr_psprintf(pool, "ca%d", i);
+        APR_ARRAY_PUSH(cas, const manager_ca_config_t *) = ca;
+    }
+    for (int n = 0; n < 2000; n++) {
+        apr_uint32_t avoid = avoided(cas);
+        base_error_t err;
+        int i = 0;
+
+        assert_true(avoid < (1U << MANAGER_CA_MAX) - 1);
+        while (avoid >> i & 1) {
+            i++;
+        }
+        seen |= 1U << i;
+        random = random * 1664525 + 1013904223;
+        base_error_set(&err, ends[(random >> 8) % 3], APR_EGENERAL, "why");
+        err.retry_at = (random >> 16) % 4 ? now + moments[(random >> 16) % 4] : 0;
+        note_all(cas, i, &err, (random >> 20) % 2 ? 6 * DAY : 0, 0);
+        assert_true(ledger.next_try >= now && ledger.next_try <= now + DAY + DAY / 5);
+        now = ledger.next_try;
+    }
+    assert_int_equal(seen, (1U << MANAGER_CA_MAX) - 1);
+}
+
 /* --- what clears it --- */
 
 static void test_another_configuration_clears_the_wait(void **state)
@@ -715,6 +842,9 @@ int main(void)
         TEST(test_cas_change_places),
         TEST(test_no_more_than_four_validations_fail_in_an_hour),
         TEST(test_validations_count_whatever_the_end),
+        TEST(test_the_limit_holds_whatever_the_end),
+        TEST(test_a_week_of_short_certificates),
+        TEST(test_one_ca_is_always_left),
         TEST(test_another_configuration_clears_the_wait),
         TEST(test_hasty_issuances_are_counted),
         TEST(test_what_is_no_failure_changes_nothing),
