@@ -12,6 +12,7 @@
 #define SUFFIX "+order"
 #define VERSION 1
 #define SECONDS_MAX (APR_INT64_MAX / APR_USEC_PER_SEC)
+#define INTERRUPTIONS_LIMIT 1000    /* also of a record with a number that cannot be */
 
 static const char *key_of(const manager_policy_name_t *name, apr_pool_t *pool)
 {
@@ -80,11 +81,12 @@ static int is_same(const char *a, const char *b)
 apr_status_t manager_saved_load(manager_job_t *job, const char **url)
 {
     json_t *record = read_record(job->context, job->name, job->pool);
-    const char *pem = base_json_string(record, "key");
+    const char *pem = base_json_string(record, "key"), *order = base_json_string(record, "order");
+    apr_time_t placed_at = moment(record, "placed");
+    json_int_t interruptions = base_json_integer(record, "interruptions", 0);
 
-    *url = base_json_string(record, "order");
-    job->placed_at = moment(record, "placed");
-    if (pem == NULL || (*url == NULL && job->placed_at == 0)
+    *url = NULL;
+    if (pem == NULL || (order == NULL && placed_at == 0)
         || !is_same(base_json_string(record, "ca"), job->ca->config->acme.directory_url)
         || !is_same(base_json_string(record, "account"), acme_account_url(job->ca->account, job->pool))
         || crypto_key_read(&job->key, pem, strlen(pem), NULL) != APR_SUCCESS)
@@ -94,11 +96,14 @@ apr_status_t manager_saved_load(manager_job_t *job, const char **url)
         job->key = NULL;
         return APR_NOTFOUND;
     }
+    *url = order;
+    job->placed_at = placed_at;
     job->asked = base_json_string(record, "asked");
     job->asked_type = job->asked != NULL ? base_json_string(record, "type") : NULL;
     job->asked_token = job->asked != NULL ? base_json_string(record, "token") : NULL;
     job->asked_at = moment(record, "asked_at");
-    job->interruptions = (int)base_json_integer(record, "interruptions", 0);
+    job->interruptions = interruptions >= 0 && interruptions <= INTERRUPTIONS_LIMIT ? (int)interruptions
+                                                                                   : INTERRUPTIONS_LIMIT;
     return APR_SUCCESS;
 }
 
