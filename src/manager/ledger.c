@@ -521,7 +521,7 @@ static const manager_ledger_ca_t *next_ca(const manager_ledger_t *ledger, const 
     return find_ca(ledger, id_of(cas, i));
 }
 
-/* After an attempt that was no failure of the name: its validations may have used the hour up all the same. */
+/* After an attempt that was no failure of the name: its validations may have used the hour up even so. */
 static void keep_limit(manager_ledger_t *ledger, const manager_ledger_failure_t *failure)
 {
     apr_time_t next = next_validation(ledger, failure->now);
@@ -532,8 +532,8 @@ static void keep_limit(manager_ledger_t *ledger, const manager_ledger_failure_t 
     ledger->next_try = next;
     /* Who waits is told why. */
     if (ledger->problem.kind == BASE_ERROR_NONE) {
-        base_error_set(&ledger->problem, BASE_ERROR_VALIDATION, APR_EGENERAL, "%d validations failed within an "
-                       "hour", MANAGER_LEDGER_VALIDATIONS);
+        base_error_set(&ledger->problem, BASE_ERROR_VALIDATION, APR_EGENERAL,
+                       "%d validations failed within an hour", MANAGER_LEDGER_VALIDATIONS);
         base_error_copy_text(ledger->problem_ca, sizeof(ledger->problem_ca),
                              id_of(failure->cas, failure->ca));
     }

@@ -613,8 +613,9 @@ static int kinds_of_attempt(void)
 /* One attempt with whatever comes of it; how many validations failed. */
 static int attempt(apr_uint32_t random)
 {
-    static const base_error_kind_t ends[] = { BASE_ERROR_VALIDATION, BASE_ERROR_VALIDATION, BASE_ERROR_CA_DOWN,
-                                              BASE_ERROR_CANCELLED, BASE_ERROR_WAIT, BASE_ERROR_OPERATOR };
+    static const base_error_kind_t ends[] = { BASE_ERROR_VALIDATION, BASE_ERROR_VALIDATION,
+                                              BASE_ERROR_CA_DOWN, BASE_ERROR_CANCELLED, BASE_ERROR_WAIT,
+                                              BASE_ERROR_OPERATOR };
     base_error_kind_t end = ends[random % 6];
     int validations = end == BASE_ERROR_VALIDATION ? kinds_of_attempt() : (int)(random / 6 % 2);
     base_error_t err;

@@ -272,7 +272,8 @@ static void put_changed(fixture_t *f, const char *member, const char *value)
     json_t *record;
 
     store(f);
-    assert_int_equal(cache_get(f->script->cache, AUTOCERT_CACHE_PRIVATE, KEY, &data, &len, pool), APR_SUCCESS);
+    assert_int_equal(cache_get(f->script->cache, AUTOCERT_CACHE_PRIVATE, KEY, &data, &len, pool),
+                     APR_SUCCESS);
     record = json_loadb(data, len, 0, NULL);
     assert_non_null(record);
     if (value != NULL) {
