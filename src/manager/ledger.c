@@ -402,6 +402,14 @@ apr_uint32_t manager_ledger_avoid(const manager_ledger_t *ledger, const apr_arra
 
 /* --- Failures --- */
 
+int manager_ledger_is_about(const manager_ledger_t *ledger, const crypto_bundle_t *bundle)
+{
+    char fingerprint[CRYPTO_BUNDLE_FINGERPRINT_SIZE];
+
+    crypto_bundle_fingerprint(bundle, fingerprint);
+    return fingerprint[0] != '\0' && strcmp(fingerprint, ledger->certificate) == 0;
+}
+
 int manager_ledger_reconfigure(manager_ledger_t *ledger, apr_uint64_t configuration)
 {
     if (ledger->configuration == configuration) {

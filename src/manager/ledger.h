@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "cache/cache.h"
+#include "crypto/bundle.h"
 #include "manager/ca.h"
 
 #define MANAGER_LEDGER_CA_MAX 256       /* bytes with the NUL: a directory or account URL, cut */
@@ -71,6 +72,10 @@ typedef struct manager_ledger_t {
  * @param key the certificate's in the cache, as of manager_policy_cache_key() */
 void manager_ledger_load(manager_ledger_t *ledger, cache_t *cache, const char *key,
                          apr_pool_t *pool);
+
+/** Non-zero when what the ledger says of a certificate is about this one: another program may have stored
+ * another. */
+int manager_ledger_is_about(const manager_ledger_t *ledger, const crypto_bundle_t *bundle);
 
 /** Write it. */
 apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache,

@@ -104,10 +104,9 @@ static void plan(const manager_order_context_t *context, const manager_policy_na
                  const crypto_bundle_t *bundle, const manager_ledger_t *ledger,
                  manager_order_result_t *result)
 {
-    char fingerprint[CRYPTO_BUNDLE_FINGERPRINT_SIZE];
     manager_renewal_plan_t plan;
     apr_time_t now = context->now();
-    int ours = strcmp(ledger->certificate, crypto_bundle_fingerprint(bundle, fingerprint)) == 0;
+    int ours = manager_ledger_is_about(ledger, bundle);
 
     result->issuer = ours ? manager_ca_find(context->configs, ledger->ca) : -1;
     manager_renewal_plan(&plan, name, bundle, ledger, may_ask(context, result->issuer), now);

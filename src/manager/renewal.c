@@ -75,12 +75,10 @@ void manager_renewal_plan(manager_renewal_plan_t *plan, const manager_policy_nam
 {
     static const manager_ledger_t nothing;
     const apr_interval_time_t lifetime = bundle->not_after - bundle->not_before;
-    char fingerprint[CRYPTO_BUNDLE_FINGERPRINT_SIZE];
     apr_time_t stored, first;
 
     memset(plan, 0, sizeof(*plan));
-    crypto_bundle_fingerprint(bundle, fingerprint);
-    if (fingerprint[0] == '\0' || strcmp(fingerprint, ledger->certificate) != 0) {
+    if (!manager_ledger_is_about(ledger, bundle)) {
         ledger = &nothing;
     }
     stored = stored_at(bundle, ledger, now);

@@ -93,7 +93,7 @@ subtest 'a first start with thousands of names' => sub {
     my $server = Autocert::Server->with_ca($pebble, vars => $counting->vars, wait => 0,
         ca_keys => 'orders=' . OUR_ORDERS . '/' . CA_PERIOD . 's', loglevel => 'notice',
         config => join '', map { "<VirtualHost 127.0.0.1:\@https\@>\n    AutocertDomain "
-            . join(' ', @names[$_ * 100 .. $_ * 100 + 99]) . "\n</VirtualHost>\n" } 0 .. NAMES / 100 - 1);
+            . join(' ', @names[$_ * 50 .. $_ * 50 + 49]) . "\n</VirtualHost>\n" } 0 .. NAMES / 50 - 1);
     ok $server->start, 'httpd starts' or return;
     my $begun = Time::HiRes::time();
     ok wait_until(OBTAIN_SECONDS, sub { count_events($server, 'AC0131') }), 'the budget is used up at once';
