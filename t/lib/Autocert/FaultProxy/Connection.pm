@@ -70,7 +70,7 @@ sub read_head
     my ($first, @lines) = split /\r\n/, $head;
     my $message = { first => $first, headers => [map { [split /:\s*/, $_, 2] } @lines], body => $body };
     my $length = header($message, 'Content-Length') // ($opt{answer} ? undef : 0);
-    $length = 0 if $opt{no_body};
+    $length = 0 if $opt{no_body} || $first =~ m{^HTTP/\S+ (?:204|304)};
     while (!defined $length || length $message->{body} < $length) {
         my $got = sysread $socket, $message->{body}, PIECE, length $message->{body};
         return if !$got && defined $length;
