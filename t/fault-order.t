@@ -117,7 +117,7 @@ subtest 'killed at any step' => sub {
     my $proxy = Autocert::FaultProxy->new(pebble => $pebble, edits => \%edits)->start;
     my @steps = (
         # class, Pebble was asked or not, orders in the end besides one whose answer was lost
-        ['newOrder', 'before', 1], ['newOrder', 'after', 1], ['authz', 'after', 1], ['challenge', 'before', 1],
+        ['newOrder', 'before', 1], ['newOrder', 'after', 0], ['authz', 'after', 1], ['challenge', 'before', 1],
         ['challenge', 'after', 1], ['order', 'after', 1], ['finalize', 'before', 1], ['finalize', 'after', 1],
         ['cert', 'after', 1],
     );

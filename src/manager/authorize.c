@@ -53,7 +53,7 @@ static int choose_kinds(const manager_job_t *job, const challenge_kind_t *kinds[
         kinds[0] = kinds[job->ledger.failures % n];
         n = 1;
     }
-    /* The ledger's next_try sees to it that there is one left; nothing is proved without a try. */
+    /* The ledger's next_try sees to it that there is one left. */
     return n > left && left > 0 ? left : n;
 }
 

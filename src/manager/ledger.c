@@ -410,20 +410,6 @@ int manager_ledger_is_about(const manager_ledger_t *ledger, const crypto_bundle_
     return fingerprint[0] != '\0' && strcmp(fingerprint, ledger->certificate) == 0;
 }
 
-int manager_ledger_reconfigure(manager_ledger_t *ledger, apr_uint64_t configuration)
-{
-    if (ledger->configuration == configuration) {
-        return 0;
-    }
-    ledger->configuration = configuration;
-    ledger->failures = 0;
-    ledger->next_try = 0;
-    base_error_clear(&ledger->problem);
-    ledger->problem_ca[0] = '\0';
-    memset(ledger->cas, 0, sizeof(ledger->cas));
-    return 1;
-}
-
 /* Does a failed validation count now? Not one of a clock that was wrong. */
 static int is_recent(apr_time_t failed, apr_time_t now)
 {
@@ -529,10 +515,11 @@ static const manager_ledger_ca_t *next_ca(const manager_ledger_t *ledger, const 
     return find_ca(ledger, id_of(cas, i));
 }
 
-/* After an attempt that was no failure of the name: its validations may have used the hour up even so. */
-static void keep_limit(manager_ledger_t *ledger, const manager_ledger_failure_t *failure)
+/* The validations of an attempt that was no failure of the name, or that is forgotten, may have used the hour up
+ * even so. @param ca id of the CA it happened with, "" for several */
+static void keep_limit(manager_ledger_t *ledger, const char *ca, apr_time_t now)
 {
-    apr_time_t next = next_validation(ledger, failure->now);
+    apr_time_t next = next_validation(ledger, now);
 
     if (next <= ledger->next_try) {
         return;
@@ -542,9 +529,23 @@ static void keep_limit(manager_ledger_t *ledger, const manager_ledger_failure_t 
     if (ledger->problem.kind == BASE_ERROR_NONE) {
         base_error_set(&ledger->problem, BASE_ERROR_VALIDATION, APR_EGENERAL,
                        "%d validations failed within an hour", MANAGER_LEDGER_VALIDATIONS);
-        base_error_copy_text(ledger->problem_ca, sizeof(ledger->problem_ca),
-                             id_of(failure->cas, failure->ca));
+        base_error_copy_text(ledger->problem_ca, sizeof(ledger->problem_ca), ca);
     }
+}
+
+int manager_ledger_reconfigure(manager_ledger_t *ledger, apr_uint64_t configuration, apr_time_t now)
+{
+    if (ledger->configuration == configuration) {
+        return 0;
+    }
+    ledger->configuration = configuration;
+    ledger->failures = 0;
+    ledger->next_try = 0;
+    base_error_clear(&ledger->problem);
+    ledger->problem_ca[0] = '\0';
+    memset(ledger->cas, 0, sizeof(ledger->cas));
+    keep_limit(ledger, "", now);
+    return 1;
 }
 
 void manager_ledger_fail(manager_ledger_t *ledger, const manager_ledger_failure_t *failure)
@@ -561,7 +562,7 @@ void manager_ledger_fail(manager_ledger_t *ledger, const manager_ledger_failure_
     case BASE_ERROR_BUSY:
     case BASE_ERROR_CA_DOWN:
     case BASE_ERROR_REFUSED:
-        keep_limit(ledger, failure);
+        keep_limit(ledger, id_of(failure->cas, failure->ca), now);
         return;
     default:
         break;
@@ -604,6 +605,7 @@ void manager_ledger_succeed(manager_ledger_t *ledger, const manager_ledger_succe
         next.hasty = ledger->hasty < FAILURES_MAX ? ledger->hasty + 1 : FAILURES_MAX;
     }
     memcpy(next.failed_validations, ledger->failed_validations, sizeof(next.failed_validations));
+    note_validations(&next, success->validations, success->now);
     base_error_copy_text(next.certificate, sizeof(next.certificate), success->certificate);
     base_error_copy_text(next.ca, sizeof(next.ca), success->ca->acme.directory_url);
     base_error_copy_text(next.account, sizeof(next.account), success->account);

@@ -82,8 +82,9 @@ apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache
                                   const char *key, apr_pool_t *pool);
 
 /** The configuration of the name is this one: when the record is of another, its failures, waits and
- * problem are forgotten (not the failed validations, which CAs count on). @return non-zero when it was */
-int manager_ledger_reconfigure(manager_ledger_t *ledger, apr_uint64_t configuration);
+ * problem are forgotten. Not the failed validations, which CAs count on: with none left next_try is when there
+ * is one again. @return non-zero when it was of another */
+int manager_ledger_reconfigure(manager_ledger_t *ledger, apr_uint64_t configuration, apr_time_t now);
 
 /** One failed attempt. */
 typedef struct manager_ledger_failure_t {
@@ -124,6 +125,7 @@ typedef struct manager_ledger_success_t {
     const manager_ca_config_t *ca;
     const char *account;                /* URL, may be NULL */
     const char *challenge;              /* the kind that worked; NULL: none was needed */
+    int validations;                    /* that failed in the attempt before it worked */
     apr_interval_time_t lifetime;       /* of the certificate that was in service, 0 without one */
     apr_time_t now;
 } manager_ledger_success_t;

@@ -21,9 +21,10 @@
 #define BUSY_RETRY apr_time_from_msec(500)          /* another process has the name's lock */
 #define AHEAD_MAX apr_time_from_sec(30)             /* a certificate of the near future is waited for */
 #define CANCELLED_RETRY apr_time_from_sec(1)
-#define INTERRUPTED_RETRY apr_time_from_sec(5)      /* the CA failed in the middle of an order */
+#define INTERRUPTED_RETRY apr_time_from_sec(15)     /* the CA failed in the middle of an order */
 #define INTERRUPTIONS_MAX 3                         /* of one order; then it is a failure of the name */
 #define UNLOCKED_RETRY apr_time_from_sec(60)        /* the cache gives out no lock */
+#define NEXT_TRY_MAX (2 * MANAGER_LEDGER_WAIT_MAX)  /* no next try is later than that */
 #define LIFETIME_PART 20                            /* or so much of a short lifetime */
 
 static apr_time_t now_of(const manager_job_t *job)
@@ -134,7 +135,10 @@ static void examine(const manager_order_context_t *context, const manager_policy
     result->issuer = -1;
     result->saved = manager_saved_ca(context, name, pool);
     manager_ledger_load(ledger, context->cache, manager_policy_cache_key(name, key), pool);
-    manager_ledger_reconfigure(ledger, manager_policy_fingerprint(name->settings, context->configs));
+    manager_ledger_reconfigure(ledger, manager_policy_fingerprint(name->settings, context->configs), now);
+    /* Of a clock that was far ahead. */
+    if (ledger->next_try > now + NEXT_TRY_MAX)
+        ledger->next_try = 0;
     result->visited = ledger->visited;
     result->avoid = manager_ledger_avoid(ledger, context->configs, now);
     if (load_certificate(bundle, &result->damaged, context, name, pool, &err) == APR_SUCCESS) {
@@ -474,6 +478,7 @@ static void note_success(manager_job_t *job, const crypto_bundle_t *bundle)
     success.ca = job->ca->config;
     success.account = acme_account_url(job->ca->account, job->pool);
     success.challenge = job->challenge;
+    success.validations = job->validations;
     success.lifetime = job->lifetime;
     success.now = now_of(job);
     manager_ledger_succeed(&job->ledger, &success);

@@ -701,12 +701,12 @@ static void test_another_configuration_clears_the_wait(void **state)
     (void)state;
     base_error_set(&err, BASE_ERROR_OPERATOR, APR_EGENERAL, "why");
     ledger.visited = NOW;
-    assert_true(manager_ledger_reconfigure(&ledger, 7));
+    assert_true(manager_ledger_reconfigure(&ledger, 7, now));
     note_all(one_ca, 0, &err, 0, 1);
-    assert_false(manager_ledger_reconfigure(&ledger, 7));
+    assert_false(manager_ledger_reconfigure(&ledger, 7, now));
     assert_int_equal(ledger.failures, 1);
     assert_true(ledger.next_try > NOW);
-    assert_true(manager_ledger_reconfigure(&ledger, 8));
+    assert_true(manager_ledger_reconfigure(&ledger, 8, now));
     assert_int_equal(ledger.configuration, 8);
     assert_int_equal(ledger.failures, 0);
     assert_int_equal(ledger.next_try, 0);
@@ -716,7 +716,13 @@ static void test_another_configuration_clears_the_wait(void **state)
     assert_string_equal(ledger.cas[0].id, "");
     assert_int_equal(ledger.visited, NOW);
     assert_int_equal(manager_ledger_validations_left(&ledger, now), 3);
-    assert_false(manager_ledger_reconfigure(&ledger, 8));
+    assert_false(manager_ledger_reconfigure(&ledger, 8, now));
+    /* but no configuration brings more validations than the hour has */
+    note_all(one_ca, 0, &err, 0, 3);
+    assert_true(manager_ledger_reconfigure(&ledger, 9, now));
+    assert_int_equal(ledger.failures, 0);
+    assert_true(ledger.next_try == now + MANAGER_LEDGER_VALIDATIONS_PERIOD);
+    assert_int_equal(ledger.problem.kind, BASE_ERROR_VALIDATION);
 }
 
 static void test_hasty_issuances_are_counted(void **state)
