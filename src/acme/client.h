@@ -18,7 +18,8 @@
 #include "base/error.h"
 #include "base/stop.h"
 
-#define ACME_CLIENT_NONCE_RETRIES 10    /* badNonce answers to one request */
+#define ACME_CLIENT_NONCE_RETRIES 20    /* badNonce answers to one request: a CA that refuses half of all
+                                         * good ones is one that works */
 #define ACME_CLIENT_NONCES_MAX 32       /* kept in the pool */
 #define ACME_CLIENT_NONCE_AGE apr_time_from_sec(300)
 #define ACME_CLIENT_DIRECTORY_AGE apr_time_from_sec(24 * 3600)

@@ -726,7 +726,9 @@ static int is_lost(const acme_order_challenge_t *tried, int *refused)
     if (tried == NULL) {
         return 0;
     }
-    *refused = tried->status == ACME_ORDER_PENDING && tried->problem.kind != BASE_ERROR_NONE ? *refused + 1 : 0;
+    if (tried->status == ACME_ORDER_PENDING && tried->problem.kind != BASE_ERROR_NONE) {
+        (*refused)++;
+    }
     return tried->status == ACME_ORDER_INVALID || *refused >= REFUSED_LOOKS;
 }
 

@@ -515,8 +515,8 @@ static const manager_ledger_ca_t *next_ca(const manager_ledger_t *ledger, const 
     return find_ca(ledger, id_of(cas, i));
 }
 
-/* The validations of an attempt that was no failure of the name, or that is forgotten, may have used the hour up
- * even so. @param ca id of the CA it happened with, "" for several */
+/* The validations of an attempt that was no failure of the name, or that is forgotten, may have used the
+ * hour up even so. @param ca id of the CA it happened with, "" for several */
 static void keep_limit(manager_ledger_t *ledger, const char *ca, apr_time_t now)
 {
     apr_time_t next = next_validation(ledger, now);

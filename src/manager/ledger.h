@@ -82,8 +82,8 @@ apr_status_t manager_ledger_store(const manager_ledger_t *ledger, cache_t *cache
                                   const char *key, apr_pool_t *pool);
 
 /** The configuration of the name is this one: when the record is of another, its failures, waits and
- * problem are forgotten. Not the failed validations, which CAs count on: with none left next_try is when there
- * is one again. @return non-zero when it was of another */
+ * problem are forgotten. Not the failed validations, which CAs count on: with none left next_try is when
+ * there is one again. @return non-zero when it was of another */
 int manager_ledger_reconfigure(manager_ledger_t *ledger, apr_uint64_t configuration, apr_time_t now);
 
 /** One failed attempt. */

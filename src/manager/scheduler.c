@@ -168,15 +168,19 @@ static void welcome_ca(manager_scheduler_t *scheduler, manager_ca_t *ca)
 
     ca->checked = 1;
     store_health(scheduler, ca, &well);
-    base_log(BASE_LOG_NOTICE, "AC0132", NULL, "CA %s answers again; names that waited are obtained now",
-             ca->config->acme.name);
+    base_log(BASE_LOG_INFO, "AC0135", NULL, "CA %s gives out its directory again; the next order is tried "
+             "there", ca->config->acme.name);
 }
 
 /* An order was answered. */
 static void resume_ca(manager_scheduler_t *scheduler, manager_ca_t *ca)
 {
-    if (ca->health.failures > 0 && !ca->checked)
+    if (ca->health.failures == 0)
+        return;
+    if (!ca->checked)
         welcome_ca(scheduler, ca);
+    base_log(BASE_LOG_NOTICE, "AC0132", NULL, "CA %s answers again; names that waited are obtained now",
+             ca->config->acme.name);
     memset(&ca->health, 0, sizeof(ca->health));
     ca->checked = 0;
 }

@@ -102,7 +102,7 @@ subtest 'the first CA is dead' => sub {
     ok $server->graceful, 'a graceful restart brings another name' or return;
     ok all_stored($server, OBTAIN_SECONDS, $more), 'which is obtained';
     my $last = 'last.example.test';
-    ok wait_until(OBTAIN_SECONDS, sub { count_events($server, 'AC0132', $mark) }),
+    ok wait_until(OBTAIN_SECONDS, sub { count_events($server, 'AC0135', $mark) }),
         'once the first CA is well it is noticed';
     $server->write_config(config(line($first) . line($second), $name, $more, $last));
     $mark = $server->mark;
