@@ -21,7 +21,7 @@ use constant {
     OBTAIN_SECONDS => 60,
     LIFETIME       => 12,        # seconds, of certificates that are renewed meanwhile
     NAMES          => 4,
-    REFUSED_MOST   => 11,        # POSTs with a fresh nonce each that are refused: the first and 10 more
+    REFUSED_MOST   => 21,        # POSTs with a fresh nonce each that are refused: the first and 20 more
 };
 
 my $page = "<html>\n<head><title>Sorry</title></head>\n<body>Back soon</body>\n</html>\n";
@@ -136,8 +136,10 @@ subtest 'half of the nonces refused' => sub {
         is scalar(grep { !handshake(port => $server->https, sni => $_, ca => $root)->{ok} } @names), 0,
             "F01: $what: all are served";
         is count_events($server, $_), 0, "F01: $what: no $_" for qw(AC0120 AC0122 AC0130);
-        my @without = grep { $_->{text} =~ /^renewed from localhost:\d+ in / } events($server, 'AC0110');
-        ok $half->{reuse} ? @without > 0 : @without == 0,
+        my @renewed = grep { $_->{text} =~ /^renewed / } events($server, 'AC0110');
+        my @without = grep { $_->{text} =~ /^renewed from localhost:\d+ in / } @renewed;
+        # Pebble takes one in a hundred again even when told to take none.
+        ok $half->{reuse} ? @without > @renewed / 2 : @without < @renewed / 2,
             "F27: $what: " . ($half->{reuse} ? 'orders that are ready at once are taken as they are' : 'always');
         ok $server->stop, "$what: httpd stops";
         $pebble->stop_all;
