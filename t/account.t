@@ -284,9 +284,8 @@ sub test_server
     my ($new) = @_;
     my ($first, $second) = ('first.example.test', 'second.example.test');
     my $pebble = Autocert::Pebble->new(new => $new)->start;
-    my $head = "AutocertCA \@pebble\@ cafile=\@cafile\@\nAutocertAcceptTOS on\nAutocertCache dir:\@cache\@\n";
-    my $server = Autocert::Server->new(http => $pebble->http, https => $pebble->https, vars => $pebble->vars,
-        loglevel => 'notice autocert:debug', config => $head . <<"CONF" . vhosts($first));
+    my $server = Autocert::Server->with_ca($pebble, loglevel => 'notice autocert:debug',
+        config => <<"CONF" . vhosts($first));
 <VirtualHost 127.0.0.1:\@https\@>
     ServerAlias *
     AutocertHostPolicy match second\.example\.test
