@@ -55,6 +55,10 @@ apr_status_t acme_account_roll_key(acme_account_t *account, base_error_t *err);
 /** The account URL, copied to the pool; NULL before ensure(). */
 const char *acme_account_url(acme_account_t *account, apr_pool_t *pool);
 
+/** Non-zero once the CA said that it serves the account no more (deactivated, revoked), until another one
+ * is found or made. Never blocks. */
+int acme_account_is_closed(acme_account_t *account);
+
 /** The client it belongs to. */
 acme_client_t *acme_account_client(acme_account_t *account);
 

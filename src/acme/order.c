@@ -726,9 +726,8 @@ static int is_lost(const acme_order_challenge_t *tried, int *refused)
     if (tried == NULL) {
         return 0;
     }
-    if (tried->status == ACME_ORDER_PENDING && tried->problem.kind != BASE_ERROR_NONE) {
-        (*refused)++;
-    }
+    *refused = tried->status == ACME_ORDER_PENDING && tried->problem.kind != BASE_ERROR_NONE ? *refused + 1
+                                                                                             : 0;
     return tried->status == ACME_ORDER_INVALID || *refused >= REFUSED_LOOKS;
 }
 

@@ -588,21 +588,6 @@ static void report_interruption(const manager_job_t *job, const base_error_t *er
              apr_time_sec(wait));
 }
 
-/* What a CA says of the account, whichever name it was asked about. */
-static int is_about_account(const base_error_t *err)
-{
-    static const char *const types[] = {
-        "unauthorized", "userActionRequired", "externalAccountRequired", "badSignatureAlgorithm",
-        "badPublicKey", "accountDoesNotExist", "agreementRequired"
-    };
-    size_t i;
-
-    for (i = 0; i < sizeof(types) / sizeof(types[0]); i++)
-        if (strcmp(err->type, types[i]) == 0)
-            return err->kind == BASE_ERROR_OPERATOR || err->kind == BASE_ERROR_GONE;
-    return 0;
-}
-
 /* Whom does a problem concern: this name, or everybody who needs the CA? */
 static manager_order_scope_t find_scope(const manager_job_t *job, const base_error_t *err)
 {
@@ -612,7 +597,7 @@ static manager_order_scope_t find_scope(const manager_job_t *job, const base_err
         return MANAGER_ORDER_SCOPE_CA;
     if (job->placing && err->kind == BASE_ERROR_WAIT && !acme_client_is_about_name(err, job->name->name))
         return MANAGER_ORDER_SCOPE_CA;
-    if (strcmp(err->type, "userActionRequired") == 0 || (job->placing && is_about_account(err)))
+    if (strcmp(err->type, "userActionRequired") == 0 || acme_account_is_closed(job->ca->account))
         return MANAGER_ORDER_SCOPE_CA;
     return MANAGER_ORDER_SCOPE_NAME;
 }

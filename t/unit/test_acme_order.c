@@ -507,7 +507,7 @@ static void test_accept(void **state)
     assert_null(strstr(script_last(f->script, "POST /c2"), "{}"));
 }
 
-/* The connection ends after the request was sent. */
+/* The request is cut off: what became of it is looked at. */
 static void test_accept_reset(void **state)
 {
     fixture_t *f = *state;
@@ -516,6 +516,8 @@ static void test_accept_reset(void **state)
     script_add(f->script, "POST /c1", 200, "", "{\"status\":\"processing\"}");
     assert_int_equal(acme_order_challenge_accept(f->account, url(f, "/c1"), f->pool, &f->err),
                      APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "POST /c1"), 2);
+    assert_null(strstr(script_last(f->script, "POST /c1"), "{}"));
 }
 
 /* Authorizations and orders may be ready, or dead, before anybody has done a thing. */
