@@ -71,7 +71,7 @@ subtest 'ways to give a key' => sub {
         ['a file of one line', "eab=$one"],
         ['a file of two lines, blank ones and comments', "eab=$two"],
         ['the line itself', "eab=$kid:$key"],
-        ['quotes, padding and the other alphabet', "eab=\"$kid:$plain=\""],
+        ['F23: quotes, padding and the other alphabet', "eab=\"$kid:$plain=\""],
     );
     my $n = 0;
     for my $case (@cases) {
@@ -87,7 +87,7 @@ subtest 'ways to give a key' => sub {
     }
 };
 
-subtest 'an account that exists needs no key' => sub {
+subtest 'F22: an account that exists needs no key' => sub {
     my $pebble = new_ca();
     my ($first, $second, $third) = map { "$_.example.test" } qw(first second third);
     my $file = spit("$dir/eab-once.txt", "$kid $key\n", 0600);
