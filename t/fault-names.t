@@ -45,9 +45,10 @@ sub requests_for
 subtest 'a name that the CA refuses for good' => sub {
     my ($listed, $asked) = map { "$_.$blocked" } qw(listed asked);
     my $good = 'good.example.test';
-    my $server = new_server(wait => 0, config => vhosts($listed, $good) . <<'CONF');
-<VirtualHost 127.0.0.1:@https@>
-    AutocertHostPolicy match [a-z.]+\.blocked\.test
+    my $server = new_server(wait => 0, config => <<"CONF");
+<VirtualHost 127.0.0.1:\@https\@>
+    AutocertDomain $listed $good
+    AutocertHostPolicy match [a-z.]{1,40}\\.blocked\\.test
 </VirtualHost>
 CONF
     ok $server->start, 'httpd starts' or return;
