@@ -12,6 +12,7 @@ use JSON::PP ();
 
 use Autocert::Client qw(handshake http_get);
 use Autocert::Events qw(events vhosts all_stored);
+use Autocert::FaultProxy;
 use Autocert::Pebble;
 use Autocert::Server;
 use Autocert::Util qw(free_ports spit);
@@ -30,7 +31,7 @@ my $wrong = '_-' . 'Zx9' x 13 . 'A4';
 sub new_ca
 {
     return Autocert::Pebble->new(config => { externalAccountBindingRequired => JSON::PP::true(),
-        externalAccountMACKeys => { $kid => $key } })->start;
+        externalAccountMACKeys => { $kid => $key } }, @_)->start;
 }
 
 sub lines
@@ -71,7 +72,7 @@ subtest 'ways to give a key' => sub {
         ['a file of one line', "eab=$one"],
         ['a file of two lines, blank ones and comments', "eab=$two"],
         ['the line itself', "eab=$kid:$key"],
-        ['quotes, padding and the other alphabet', "eab=\"$kid:$plain=\""],
+        ['F23: quotes, padding and the other alphabet', "eab=\"$kid:$plain=\""],
     );
     my $n = 0;
     for my $case (@cases) {
@@ -87,7 +88,7 @@ subtest 'ways to give a key' => sub {
     }
 };
 
-subtest 'an account that exists needs no key' => sub {
+subtest 'F22: an account that exists needs no key' => sub {
     my $pebble = new_ca();
     my ($first, $second, $third) = map { "$_.example.test" } qw(first second third);
     my $file = spit("$dir/eab-once.txt", "$kid $key\n", 0600);
@@ -109,6 +110,41 @@ subtest 'an account that exists needs no key' => sub {
     ok all_stored($server, OBTAIN_SECONDS, $third), 'the account is found by its key';
     is accounts($pebble), 1, 'there was never more than the one';
     is_discreet($server, 'restarts');
+    ok $server->stop, 'httpd stops';
+};
+
+subtest 'F22: killed when the account had just been made' => sub {
+    my $pebble = new_ca(env => { PEBBLE_WFE_NONCEREJECT => 0 });
+    my $proxy = Autocert::FaultProxy->new(pebble => $pebble,
+        rules => [{ class => 'newAccount', silent => 'after' }])->start;
+    my $name = 'killed.example.test';
+    my $file = spit("$dir/eab-killed.txt", "$kid $key\n", 0600);
+    my $server = new_server($pebble, vars => $proxy->vars, config => lines("eab=$file", $name));
+    $server->expect_crashes;
+    ok $server->start, 'httpd starts' or return;
+    ok $proxy->wait_for(REFUSE_SECONDS, 1, class => 'newAccount'), 'an account is made' or return;
+    ok +($proxy->requests(class => 'newAccount'))[0]{payload}{externalAccountBinding}, 'with the key';
+    $server->kill_all;
+    # The key is spent, and the answer was lost.
+    spit($file, "$kid $wrong\n", 0600);
+    $proxy->clear;
+    ok $server->start, 'httpd starts again' or return;
+    ok all_stored($server, OBTAIN_SECONDS, $name), 'F22: the account is found, and the name obtained';
+    is accounts($pebble), 1, 'F22: there is one account';
+    my (undef, @later) = $proxy->requests(class => 'newAccount');
+    is scalar(grep { $_->{payload}{externalAccountBinding} } @later), 0, 'F22: the key is not sent a second time';
+    ok $server->stop, 'httpd stops';
+};
+
+subtest 'F23: a CA that does not say that it wants a key' => sub {
+    my $pebble = new_ca();
+    my $proxy = Autocert::FaultProxy->new(pebble => $pebble, edits => {
+        quiet => sub { delete $_[0]{meta}{externalAccountRequired} } },
+        rules => [{ class => 'directory', json => 'quiet' }])->start;
+    my $name = 'quiet.example.test';
+    my $server = new_server($pebble, vars => $proxy->vars, config => lines("eab=$kid:$key", $name));
+    ok $server->start, 'httpd starts' or return;
+    ok all_stored($server, OBTAIN_SECONDS, $name), 'F23: a key that is configured is used';
     ok $server->stop, 'httpd stops';
 };
 

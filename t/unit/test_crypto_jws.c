@@ -208,7 +208,7 @@ static void test_sign(void **state)
     }
 }
 
-/* R or S with leading zero octets keep their width. */
+/* F48: R or S with leading zero octets keep their width. */
 static void test_fixed_width(void **state)
 {
     EVP_PKEY *key = read_a3();
