@@ -29,7 +29,7 @@ use constant {
 
 my $seconds = $ENV{AUTOCERT_SOAK_SECONDS} // 90;
 my @names = map { "soak$_.example.test" } 1 .. NAMES;
-my $pebble = Autocert::Pebble->new(new => 1, lifetime => LIFETIME)->start;
+my $pebble = Autocert::Pebble->new(lifetime => LIFETIME)->start;
 my $server = Autocert::Server->with_ca($pebble, config => vhosts(@names));
 ok $server->start, 'httpd starts' or exit 1;
 ok all_stored($server, OBTAIN_SECONDS, @names), 'all names are obtained' or exit 1;
