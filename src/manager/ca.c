@@ -115,7 +115,9 @@ void manager_ca_load(manager_ca_health_t *health, const manager_ca_config_t *con
     health->refusing = base_json_true(record, "refusing");
     base_error_set(&health->problem, base_json_true(record, "limited") ? BASE_ERROR_WAIT
                                        : health->refusing ? BASE_ERROR_OPERATOR : BASE_ERROR_CA_DOWN,
-                   APR_EGENERAL, "%s", (text = base_json_string(record, "detail")) != NULL ? text : "");
+                   APR_EGENERAL, "it said so before");
+    if ((text = base_json_string(record, "detail")) != NULL)
+        base_error_copy_text(health->problem.detail, sizeof(health->problem.detail), text);
     base_error_copy_text(health->problem.type, sizeof(health->problem.type),
                          (text = base_json_string(record, "type")) != NULL ? text : "");
     health->problem.retry_at = health->until;
