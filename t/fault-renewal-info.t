@@ -107,7 +107,10 @@ sub members
 
 # --- Certificates of seconds: all names are looked at when they have been renewed ---
 
-my $no_order = sub { return { class => 'newOrder', from => 2, to => $_[0], answer => Autocert::FaultProxy::problem(@_[1, 2]) } };
+my $no_order = sub {
+    my ($to, @problem) = @_;
+    return { class => 'newOrder', from => 2, to => $to, answer => Autocert::FaultProxy::problem(@problem) };
+};
 my $once = { %gone_by, to => 1 };
 my $not_again = { class => 'renewalInfo', from => 2, answer => $far };
 my @names = (
@@ -167,7 +170,8 @@ subtest 'certificates of months' => sub {
     $between->rule(%gone_by, name => [$storm, $lost]);
     my $rule = $between->rule(class => 'renewalInfo', name => $moved,
         answer => window(moment(time + 50 * DAY), moment(time + 52 * DAY)));
-    my $site = new_server($ca, $between, ca_keys => 'profile=vanished', config => vhosts($storm, $moved, $lost, $foreign));
+    my $site = new_server($ca, $between, ca_keys => 'profile=vanished',
+        config => vhosts($storm, $moved, $lost, $foreign));
     my $again = sub {
         my ($what, %change) = @_;
         $site->stop;
@@ -187,7 +191,8 @@ subtest 'certificates of months' => sub {
     ok $site->start, 'httpd starts' or return;
     ok $asked->($_, 1), "$_: the CA is asked when it is to be renewed" for $storm, $moved, $lost;
     my ($warned) = grep { $_->{name} eq $moved } events($site, 'AC0230');
-    like $warned && $warned->{text}, qr/without the profile vanished: the CA has none/, 'F39: a profile that the CA does not have';
+    like $warned && $warned->{text}, qr/without the profile vanished: the CA has none/,
+        'F39: a profile that the CA does not have';
     is_deeply [members($between, $moved, 'profile')], [undef], 'F39: is not sent';
     my $chosen = ledger($site, $moved)->{window}{chosen};
     cmp_ok abs($chosen - (time + 51 * DAY)), '<=', DAY + HOUR, 'F18: an instant in the window is chosen';
