@@ -212,7 +212,8 @@ subtest 'certificates of months' => sub {
     $answer->{json}{explanationURL} = $why;
     $between->rule(class => 'renewalInfo', name => $moved, answer => $answer);
     my $old_ca = make_ca('another CA');
-    $site->cache_put($foreign, cache_value(issue_pair($old_ca, [$foreign], not_before => -80 * DAY, not_after => 10 * DAY)));
+    $site->cache_put($foreign, cache_value(issue_pair($old_ca, [$foreign],
+        not_before => -80 * DAY, not_after => 10 * DAY)));
     $again->('two hours later', $moved => { 'info-next' => 1, issued => time - 2 * HOUR },
         $storm => { issued => time - 2 * HOUR }) or return;
     ok $renewed->($_, 2), "F18: $_: renewed at once when it is old enough" for $moved, $storm;
