@@ -128,6 +128,12 @@ sub black_hole
 
 # Which address of localhost comes first is the resolver's choice, so that each is a hole once.
 subtest 'an address of the CA that leads nowhere' => sub {
+    # Containers often have no IPv6 at all.
+    if (!IO::Socket::IP->new(Family => AF_INET6, Type => SOCK_STREAM, GetAddrInfoFlags => 0, LocalHost => '::1',
+        Listen => 1)) {
+        plan skip_all => "no ::1 here: $@" if ($ENV{CI} // '') ne 'true';
+        return fail 'CI=true, but there is no ::1';
+    }
     my $name = 'reached.example.test';
     for my $way (['IPv6', AF_INET6, '::1', '127.0.0.1'], ['IPv4', AF_INET, '127.0.0.1', '[::1]']) {
         my ($what, $family, $nowhere, $there) = @$way;
