@@ -15,7 +15,7 @@ use Autocert::Events qw(events vhosts all_stored);
 use Autocert::FaultProxy;
 use Autocert::Pebble;
 use Autocert::Server;
-use Autocert::Util qw(free_ports spit);
+use Autocert::Util qw(wait_until free_ports spit);
 
 use constant {
     OBTAIN_SECONDS => 60,
@@ -157,9 +157,10 @@ subtest 'each CA has its own' => sub {
             . lines("eab=$file", $name));
     ok $server->start, 'httpd starts, the first CA is down' or return;
     ok all_stored($server, OBTAIN_SECONDS, $name), 'the second one gets its key and issues';
-    my ($event) = events($server, 'AC0110');
+    # The line is written after the certificate is stored.
+    my $event = wait_until(REFUSE_SECONDS, sub { (events($server, 'AC0110'))[0] });
     my $port = $pebble->port;
-    like $event->{text}, qr/^obtained from localhost:$port /, 'as the log says';
+    like $event && $event->{text}, qr/^obtained from localhost:$port /, 'as the log says';
     is_discreet($server, 'two CAs');
     ok $server->stop, 'httpd stops';
 };

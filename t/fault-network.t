@@ -12,14 +12,14 @@ use Apache::Test qw(-withtestmore);
 use IO::Select ();
 use IO::Socket::IP ();
 use POSIX ();
-use Socket qw(AF_INET6 SOCK_STREAM);
+use Socket qw(AF_INET AF_INET6 SOCK_STREAM);
 
 use Autocert::Client qw(http_get);
 use Autocert::Events qw(events count_events vhosts all_stored missing_names ledger change_ledger);
 use Autocert::FaultProxy;
 use Autocert::Pebble;
 use Autocert::Server;
-use Autocert::Util qw(wait_until);
+use Autocert::Util qw(wait_until free_ports);
 
 use constant {
     OBTAIN_SECONDS => 60,
@@ -78,7 +78,8 @@ subtest 'validated from several places' => sub {
     my $failed = wait_until(TOLD_SECONDS, sub {
         return (grep { $_->{name} eq $refused } events($server, 'AC0120'))[0];
     });
-    like $failed && $failed->{text}, qr/During secondary validation: .*; next try /, 'F31: one that failed elsewhere is told';
+    like $failed && $failed->{text}, qr/During secondary validation: .*; next try /,
+        'F31: one that failed elsewhere is told';
     cmp_ok ledger($server, $refused)->{next} - $failed->{time}, '>', FIRST_WAIT - 2, 'F31: and waits';
     is scalar($proxy->orders(name => $refused)), 1, 'F31: it is one order';
     $proxy->clear($rule);
@@ -87,31 +88,79 @@ subtest 'validated from several places' => sub {
     ok $server->stop, 'httpd stops';
 };
 
+# A front of the CA: a server that speaks HTTP/2, ends idle connections soon, and is reloaded now and then.
+sub new_front
+{
+    my ($pebble, $address, %arg) = @_;
+    return Autocert::Server->new(module => 0, modules => [qw(proxy proxy_http)], loglevel => 'warn http2:debug',
+        vars => { ca => $pebble->port, dir => $pebble->dir, address => $address }, config => <<'CONF', %arg);
+KeepAliveTimeout 1
+MaxKeepAliveRequests 3
+SSLProxyEngine on
+SSLProxyVerify none
+SSLProxyCheckPeerName off
+Listen @address@
+<VirtualHost @address@>
+    ServerName localhost
+    Protocols h2
+    SSLEngine on
+    SSLCertificateFile @dir@/tls.pem
+    SSLCertificateKeyFile @dir@/tls.key
+    ProxyPreserveHost on
+    ProxyPass / https://127.0.0.1:@ca@/
+</VirtualHost>
+CONF
+}
+
 # A socket to which no connection can be made: those that it has room for are there already.
 sub black_hole
 {
-    my ($port) = @_;
-    # Where no interface but the loopback has IPv6, it counts as missing without this.
-    my %how = (Family => AF_INET6, Type => SOCK_STREAM, GetAddrInfoFlags => 0);
-    my $listener = IO::Socket::IP->new(%how, LocalHost => '::1', LocalPort => $port, Listen => 1,
+    my ($family, $host, $port) = @_;
+    # Where no interface but the loopback has IPv6, it counts as missing without the flags.
+    my %how = (Family => $family, Type => SOCK_STREAM, GetAddrInfoFlags => 0);
+    my $listener = IO::Socket::IP->new(%how, LocalHost => $host, LocalPort => $port, Listen => 1,
         ReuseAddr => 1) or return;
-    my @full = map { IO::Socket::IP->new(%how, PeerHost => '::1', PeerPort => $port, Blocking => 0) } 1 .. FULL;
+    my @full = map { IO::Socket::IP->new(%how, PeerHost => $host, PeerPort => $port, Blocking => 0) } 1 .. FULL;
     # The last of them waits for ever, as all others will.
     return if IO::Select->new($full[-1])->can_write(1);
     return { listener => $listener, full => \@full };
 }
 
-subtest 'IPv6 that leads nowhere' => sub {
+# Which address of localhost comes first is the resolver's choice, so that each is a hole once.
+subtest 'an address of the CA that leads nowhere' => sub {
+    # Containers often have no IPv6 at all.
+    if (!IO::Socket::IP->new(Family => AF_INET6, Type => SOCK_STREAM, GetAddrInfoFlags => 0, LocalHost => '::1',
+        Listen => 1)) {
+        plan skip_all => "no ::1 here: $@" if ($ENV{CI} // '') ne 'true';
+        return fail 'CI=true, but there is no ::1';
+    }
+    my $name = 'reached.example.test';
+    for my $way (['IPv6', AF_INET6, '::1', '127.0.0.1'], ['IPv4', AF_INET, '127.0.0.1', '[::1]']) {
+        my ($what, $family, $nowhere, $there) = @$way;
+        my $pebble = new_pebble();
+        my $port = free_ports(1);
+        my $hole = black_hole($family, $nowhere, $port);
+        ok $hole, "nobody answers by $what" or return;
+        my $front = new_front($pebble, "$there:$port", listen => 0);
+        ok $front->start, 'but by the other' or return;
+        my $server = new_server($pebble, config => vhosts($name),
+            vars => { pebble => "https://localhost:$port/dir", cafile => $pebble->cafile });
+        ok $server->start, 'httpd starts' or return;
+        ok all_stored($server, OBTAIN_SECONDS, $name), "F32: the CA is reached where $what leads nowhere";
+        is count_events($server, $_), 0, "F32: no $_" for qw(AC0120 AC0130);
+        ok $_->stop, 'httpd stops' for $server, $front;
+        $pebble->stop_all;
+    }
+};
+
+subtest 'an address of a name that leads nowhere' => sub {
     my ($broken, $good) = ('broken.example.test', 'good.example.test');
     my $pebble = new_pebble();
     # Nobody listens on ::1 where the CA looks for the answer.
     $pebble->dns_set('add-aaaa', host => $broken, addresses => ['::1']);
-    my $hole = black_hole($pebble->port);
-    ok $hole, 'nor is anybody reached on ::1 where the CA is' or return;
     my $server = new_server($pebble, config => vhosts($broken, $good));
     ok $server->start, 'httpd starts' or return;
-    ok all_stored($server, OBTAIN_SECONDS, $good), 'F32: the CA is reached by its other address';
-    is count_events($server, 'AC0130'), 0, 'F32: and not taken for dead';
+    ok all_stored($server, OBTAIN_SECONDS, $good), 'others are obtained';
     my $failed = wait_until(TOLD_SECONDS, sub { (events($server, 'AC0120'))[0] });
     is $failed && $failed->{name}, $broken, 'F32: a name that the CA does not reach by IPv6 fails';
     like $failed && $failed->{text}, qr/\[::1\]:.*; next try /, 'F32: the log says by which address';
@@ -124,33 +173,18 @@ subtest 'IPv6 that leads nowhere' => sub {
     ok $server->stop, 'httpd stops';
 };
 
-# What stands in front of a CA: it speaks HTTP/2, ends idle connections soon, and is reloaded now and then.
 subtest 'a front that closes connections' => sub {
     my @names = map { "front$_.example.test" } 1 .. FRONT_NAMES;
     my $pebble = new_pebble();
-    my $front = Autocert::Server->new(module => 0, name => 'front', modules => [qw(proxy proxy_http)],
-        loglevel => 'warn http2:debug', vars => { ca => $pebble->port, dir => $pebble->dir }, config => <<'CONF');
-KeepAliveTimeout 1
-MaxKeepAliveRequests 3
-SSLProxyEngine on
-SSLProxyVerify none
-SSLProxyCheckPeerName off
-<VirtualHost 127.0.0.1:@https@>
-    ServerName localhost
-    Protocols h2
-    SSLEngine on
-    SSLCertificateFile @dir@/tls.pem
-    SSLCertificateKeyFile @dir@/tls.key
-    ProxyPreserveHost on
-    ProxyPass / https://127.0.0.1:@ca@/
-</VirtualHost>
-CONF
+    my $port = free_ports(1);
+    my $front = new_front($pebble, "127.0.0.1:$port");
     ok $front->start, 'the front starts' or return;
-    my $url = 'https://localhost:' . $front->https . '/dir';
-    my $server = new_server($pebble, vars => { pebble => $url, cafile => $pebble->cafile }, config => vhosts(@names));
+    my $server = new_server($pebble, config => vhosts(@names),
+        vars => { pebble => "https://localhost:$port/dir", cafile => $pebble->cafile });
     ok $server->start, 'httpd starts' or return;
     for my $round (1 .. 3) {
-        ok wait_until(OBTAIN_SECONDS, sub { missing_names($server, @names) <= FRONT_NAMES - 2 * $round }), "round $round";
+        ok wait_until(OBTAIN_SECONDS, sub { missing_names($server, @names) <= FRONT_NAMES - 2 * $round }),
+            "round $round: some names are obtained";
         ok $front->graceful, "round $round: the front is reloaded";
     }
     ok all_stored($server, OBTAIN_SECONDS, @names), 'F34: all names are obtained';
@@ -183,7 +217,8 @@ subtest 'clocks that differ' => sub {
         }
         else {
             my $side = $offset > 0 ? 'behind' : 'ahead of';
-            like $said[0] && $said[0]{text}, qr/the clock of this machine is .* $side that of the CA/, "F35: $what: the log says so";
+            like $said[0] && $said[0]{text}, qr/the clock of this machine is .* $side that of the CA/,
+                "F35: $what: the log says so";
             is scalar(@said), 1, "F35: $what: once";
         }
         is count_events($server, 'AC0120'), 0, "F35: $what: nothing fails";
