@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "crypto/jws.h"
 
-#define KEY_FIRST "acme_account+key"    /* Go's name, for the first CA */
 #define THUMBPRINT_SIZE 64              /* 43 letters and a NUL fit */
 #define STEP apr_time_from_msec(50)     /* between two looks at who is working */
 #define ASK_EVERY apr_time_from_sec(3600)   /* whether an account is alive, by one process */
@@ -61,8 +60,8 @@ apr_status_t acme_account_create(acme_account_t **account, acme_client_t *client
 
     a->client = client;
     a->places.cache = cache;
-    a->places.key_name = config->first ? KEY_FIRST : apr_pstrcat(pool, KEY_FIRST "+", config->id, NULL);
     a->places.record_name = apr_pstrcat(pool, "account+", config->id, NULL);
+    a->places.key_name = acme_account_store_key_name(cache, config, a->places.record_name, pool);
     a->places.pending_name = apr_pstrcat(pool, a->places.record_name, "+key", NULL);
     st = apr_thread_mutex_create(&a->mutex, APR_THREAD_MUTEX_DEFAULT, pool);
     if (st == APR_SUCCESS) {

@@ -11,9 +11,35 @@
 #include "base/step.h"
 #include "crypto/jws.h"
 
+#define KEY_FIRST "acme_account+key"    /* Go's name, for the first CA */
 #define KEY_LEGACY "acme_account.key"   /* Go's name before 2018 */
 
 /* Read a key and see whether it can sign JWS. */
+static int is_same(const char *a, const char *b)
+{
+    return a != NULL && b != NULL && strcmp(a, b) == 0;
+}
+
+const char *acme_account_store_key_name(cache_t *cache, const acme_client_config_t *config,
+                                        const char *record_name, apr_pool_t *pool)
+{
+    const char *own = apr_pstrcat(pool, KEY_FIRST "+", config->id, NULL), *recorded = NULL;
+    char *data = NULL;
+    apr_size_t len = 0;
+
+    if (cache_get(cache, AUTOCERT_CACHE_PRIVATE, record_name, &data, &len, pool) == APR_SUCCESS) {
+        json_t *json = base_json_parse_object(data, len, pool);
+
+        if (is_same(base_json_string(json, "directory"), config->directory_url)) {
+            recorded = base_json_string(json, "key");
+        }
+    }
+    if (is_same(recorded, own)) {
+        return own;
+    }
+    return config->first || is_same(recorded, KEY_FIRST) ? KEY_FIRST : own;
+}
+
 static apr_status_t read_key(acme_account_work_t *work, const char *pem, apr_size_t len, const char *where)
 {
     EVP_PKEY *key = NULL;
@@ -150,9 +176,9 @@ void acme_account_store_find_record(acme_account_work_t *work)
 
 static apr_status_t write_record(acme_account_work_t *work)
 {
-    json_t *json = json_pack("{s:s, s:s*, s:s, s:s*}", "directory", work->config->directory_url,
+    json_t *json = json_pack("{s:s, s:s*, s:s, s:s*, s:s}", "directory", work->config->directory_url,
                              "url", work->url, "thumbprint", work->thumbprint, "email",
-                             work->email);
+                             work->email, "key", work->places->key_name);
     const char *text = json != NULL ? base_json_dump(json, work->pool) : NULL;
 
     return text == NULL ? APR_EINVAL

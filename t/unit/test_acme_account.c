@@ -39,6 +39,34 @@ static void test_key_survives(void **state)
     assert_string_equal(shared(f, "acme_account+key"), key);
 }
 
+/* The lines of the configuration change places: each CA keeps its account, and its key its name. */
+static void test_places_change(void **state)
+{
+    fixture_t *f = *state;
+    const char *own = apr_pstrcat(f->pool, "acme_account+key+", f->config->id, NULL);
+    const char *record = apr_pstrcat(f->pool, "account+", f->config->id, NULL);
+    static const char foreign[] = "{\"directory\":\"x\",\"key\":\"../secret\"}";
+    char *key;
+
+    f->config->first = 1;
+    script_restart(f);
+    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
+    key = shared(f, "acme_account+key");
+    assert_non_null(key);
+    f->config->first = 0;
+    script_restart(f);
+    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "POST /account"), 1);
+    assert_string_equal(shared(f, "acme_account+key"), key);
+    assert_null(shared(f, own));
+    /* a record that cannot be meant */
+    assert_int_equal(cache_put(f->cache, AUTOCERT_CACHE_PRIVATE, record, foreign, strlen(foreign), f->pool),
+                     APR_SUCCESS);
+    script_restart(f);
+    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
+    assert_non_null(shared(f, own));
+}
+
 static void test_keys(void **state)
 {
     fixture_t *f = *state;
@@ -216,6 +244,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_SERVER(test_other_directory),
         WITH_SERVER(test_key_survives),
+        WITH_SERVER(test_places_change),
         WITH_SERVER(test_keys),
         WITH_SERVER(test_bad_keys),
         WITH_SERVER(test_forgotten),
