@@ -5,6 +5,7 @@
 
 #include <apr_strings.h>
 
+#include "acme/authorization.h"
 #include "base/log.h"
 #include "base/step.h"
 #include "challenge/challenge.h"
@@ -60,8 +61,9 @@ static int choose_kinds(const manager_job_t *job, const challenge_kind_t *kinds[
 /* A child that is gone may have asked for this validation already, and there are CAs that start a
  * second one for each time they are asked: the late one would meet a challenge that is answered no
  * more, and end the order. So it is given time first; *needed says whether to ask now. */
-static apr_status_t await_asked(manager_job_t *job, const char *url, const acme_order_challenge_t *challenge,
-                                int *needed, base_error_t *err)
+static apr_status_t await_asked(manager_job_t *job, const char *url,
+                                const acme_authorization_challenge_t *challenge, int *needed,
+                                base_error_t *err)
 {
     const base_stop_t *stop = acme_client_stop(acme_account_client(job->ca->account));
     apr_status_t rv;
@@ -69,17 +71,17 @@ static apr_status_t await_asked(manager_job_t *job, const char *url, const acme_
     *needed = 0;
     while (job->asked != NULL && strcmp(job->asked, challenge->url) == 0
            && job->context->now() >= job->asked_at && job->context->now() - job->asked_at < ASK_AGAIN) {
-        acme_order_authorization_t *authorization = NULL;
-        const acme_order_challenge_t *latest;
+        acme_authorization_t *authorization = NULL;
+        const acme_authorization_challenge_t *latest;
 
         if (base_stop_wait(stop, ASKED_STEP) != APR_SUCCESS)
             return base_error_set(err, BASE_ERROR_CANCELLED, APR_EINTR, "stopped");
-        rv = acme_order_authorization(&authorization, job->ca->account, url, job->pool, err);
+        rv = acme_authorization_read(&authorization, job->ca->account, url, job->pool, err);
         if (rv != APR_SUCCESS)
             return rv;
-        latest = acme_order_challenge_find(authorization, challenge->type);
-        if (authorization->status != ACME_ORDER_PENDING || latest == NULL
-            || latest->status != ACME_ORDER_PENDING)
+        latest = acme_authorization_find_challenge(authorization, challenge->type);
+        if (authorization->status != ACME_OBJECT_PENDING || latest == NULL
+            || latest->status != ACME_OBJECT_PENDING)
             return APR_SUCCESS;
     }
     *needed = 1;
@@ -93,16 +95,16 @@ static apr_status_t await_asked(manager_job_t *job, const char *url, const acme_
 }
 
 /* Tell the CA to validate a challenge, once. */
-static apr_status_t ask(manager_job_t *job, const char *url, const acme_order_challenge_t *challenge,
+static apr_status_t ask(manager_job_t *job, const char *url, const acme_authorization_challenge_t *challenge,
                         base_error_t *err)
 {
     int needed = 0;
     apr_status_t rv = APR_SUCCESS;
 
-    if (challenge->status == ACME_ORDER_PENDING)
+    if (challenge->status == ACME_OBJECT_PENDING)
         rv = await_asked(job, url, challenge, &needed, err);
     if (rv == APR_SUCCESS && needed)
-        rv = acme_order_challenge_accept(job->ca->account, challenge->url, job->pool, err);
+        rv = acme_authorization_accept(job->ca->account, challenge->url, job->pool, err);
     base_step(BASE_STEP_ASKED);
     return rv;
 }
@@ -110,7 +112,7 @@ static apr_status_t ask(manager_job_t *job, const char *url, const acme_order_ch
 /* Publish, trigger, wait, withdraw: one challenge. An answer stays published when this child
  * is stopped in between: the CA may still come for it, and the order is resumed. */
 static apr_status_t prove(manager_job_t *job, const char *url, const challenge_kind_t *kind,
-                          const acme_order_challenge_t *challenge, base_error_t *err)
+                          const acme_authorization_challenge_t *challenge, base_error_t *err)
 {
     acme_account_t *account = job->ca->account;
     challenge_task_t task;
@@ -128,7 +130,7 @@ static apr_status_t prove(manager_job_t *job, const char *url, const challenge_k
     base_step(BASE_STEP_PUBLISHED);
     rv = ask(job, url, challenge, err);
     if (rv == APR_SUCCESS)
-        rv = acme_order_authorization_wait(account, url, kind->type, job->pool, err);
+        rv = acme_authorization_wait(account, url, kind->type, job->pool, err);
     if (rv == APR_SUCCESS)
         base_step(BASE_STEP_AUTHORIZED);
     if (rv == APR_SUCCESS || err->kind != BASE_ERROR_CANCELLED)
@@ -142,26 +144,26 @@ static apr_status_t prove(manager_job_t *job, const char *url, const challenge_k
 static apr_status_t authorize_one(manager_job_t *job, const char *url, const challenge_kind_t *kind,
                                   base_error_t *err)
 {
-    acme_order_authorization_t *authorization = NULL;
-    const acme_order_challenge_t *challenge;
-    apr_status_t rv = acme_order_authorization(&authorization, job->ca->account, url, job->pool, err);
+    acme_authorization_t *authorization = NULL;
+    const acme_authorization_challenge_t *challenge;
+    apr_status_t rv = acme_authorization_read(&authorization, job->ca->account, url, job->pool, err);
 
-    if (rv != APR_SUCCESS || authorization->status == ACME_ORDER_VALID)
+    if (rv != APR_SUCCESS || authorization->status == ACME_OBJECT_VALID)
         return rv;
-    if (authorization->status == ACME_ORDER_INVALID)
+    if (authorization->status == ACME_OBJECT_INVALID)
         return base_error_set(err, BASE_ERROR_VALIDATION, APR_EGENERAL,
                               "the CA holds the authorization for invalid");
     if (strcmp(authorization->identifier, job->name->name) != 0)
         return base_error_set(err, BASE_ERROR_VALIDATION, APR_EGENERAL,
                               "the CA asks to prove another name, %s", authorization->identifier);
-    challenge = acme_order_challenge_find(authorization, kind->type);
+    challenge = acme_authorization_find_challenge(authorization, kind->type);
     if (challenge == NULL)
         return base_error_set(err, BASE_ERROR_VALIDATION, APR_ENOTIMPL,
                               "the CA does not offer %s for it", kind->type);
     rv = prove(job, url, kind, challenge, err);
     if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION) {
         job->validations++;
-        acme_order_authorization_deactivate(job->ca->account, url, job->pool);
+        acme_authorization_deactivate(job->ca->account, url, job->pool);
     }
     return rv;
 }
@@ -191,7 +193,7 @@ apr_status_t manager_authorize_run(manager_job_t *job, manager_authorize_place_t
     for (i = 0; i < n; i++) {
         if (job->order == NULL && (rv = place(job, err)) != APR_SUCCESS)
             return rv;
-        if (job->order->status != ACME_ORDER_PENDING)
+        if (job->order->status != ACME_OBJECT_PENDING)
             return APR_SUCCESS;
         rv = authorize_all(job, kinds[i], err);
         if (rv == APR_SUCCESS || err->kind != BASE_ERROR_VALIDATION)

@@ -7,6 +7,7 @@
 #include <apr_strings.h>
 
 #include "acme/order.h"
+#include "acme/order_list.h"
 #include "base/log.h"
 #include "base/step.h"
 #include "crypto/bundle.h"
@@ -175,9 +176,9 @@ void manager_order_look(const manager_order_context_t *context, const manager_po
 /* Non-zero when an order can still end well; CAs need not say of one that ran out that it is invalid. */
 static int is_of_use(const acme_order_t *order, apr_time_t now)
 {
-    if (order->status == ACME_ORDER_PENDING || order->status == ACME_ORDER_READY)
+    if (order->status == ACME_OBJECT_PENDING || order->status == ACME_OBJECT_READY)
         return order->expires == 0 || order->expires > now;
-    return order->status != ACME_ORDER_INVALID;
+    return order->status != ACME_OBJECT_INVALID;
 }
 
 /* Go on with the saved order whose URL is known. */
@@ -203,8 +204,8 @@ static apr_status_t resume_known(manager_job_t *job, const char *url, base_error
 /* An order was about to be placed: does the CA have it? Else its key is good for the next one. */
 static apr_status_t resume_unknown(manager_job_t *job, base_error_t *err)
 {
-    apr_status_t rv = acme_order_find(&job->order, job->ca->account, job->name->name, job->placed_at,
-                                      job->pool, err);
+    apr_status_t rv = acme_order_list_find(&job->order, job->ca->account, job->name->name, job->placed_at,
+                                           job->pool, err);
 
     if (rv != APR_SUCCESS)
         return rv;
@@ -442,7 +443,7 @@ static apr_status_t obtain_once(manager_job_t *job, crypto_bundle_t **bundle, ba
         manager_authorize_withdraw_left(job);
     if (rv == APR_SUCCESS) {
         base_step(BASE_STEP_READY);
-        if (job->order->status != ACME_ORDER_VALID)
+        if (job->order->status != ACME_OBJECT_VALID)
             rv = finalize(job, err);
     }
     if (rv == APR_SUCCESS) {

@@ -29,7 +29,9 @@
 #include <apr_strings.h>
 #include <openssl/evp.h>
 
+#include "acme/authorization.h"
 #include "acme/order.h"
+#include "acme/order_list.h"
 #include "acme/renewal_info.h"
 #include "acme/revocation.h"
 #include "base/log.h"
@@ -136,8 +138,8 @@ static apr_status_t run_place(ops_t *ops)
 static apr_status_t run_find(ops_t *ops)
 {
     acme_order_t *order = NULL;
-    apr_status_t st = acme_order_find(&order, ops->account, ops->argv[0],
-                                      apr_time_now() - apr_time_from_sec(LATE), ops->pool, &ops->err);
+    apr_status_t st = acme_order_list_find(&order, ops->account, ops->argv[0],
+                                           apr_time_now() - apr_time_from_sec(LATE), ops->pool, &ops->err);
 
     if (st == APR_NOTFOUND && ops->err.kind == BASE_ERROR_NONE) {
         return fail(ops, "no such order");
@@ -150,20 +152,20 @@ static apr_status_t run_find(ops_t *ops)
 
 static apr_status_t validate(ops_t *ops, const char *url)
 {
-    const acme_order_challenge_t *challenge;
-    acme_order_authorization_t *authz = NULL;
-    apr_status_t st = acme_order_authorization(&authz, ops->account, url, ops->pool, &ops->err);
+    const acme_authorization_challenge_t *challenge;
+    acme_authorization_t *authz = NULL;
+    apr_status_t st = acme_authorization_read(&authz, ops->account, url, ops->pool, &ops->err);
 
-    if (st != APR_SUCCESS || authz->status == ACME_ORDER_VALID) {
+    if (st != APR_SUCCESS || authz->status == ACME_OBJECT_VALID) {
         return st;
     }
-    challenge = acme_order_challenge_find(authz, "http-01");
+    challenge = acme_authorization_find_challenge(authz, "http-01");
     if (challenge == NULL) {
         return fail(ops, "no http-01");
     }
-    st = acme_order_challenge_accept(ops->account, challenge->url, ops->pool, &ops->err);
-    return st != APR_SUCCESS ? st : acme_order_authorization_wait(ops->account, url, "http-01", ops->pool,
-                                                                  &ops->err);
+    st = acme_authorization_accept(ops->account, challenge->url, ops->pool, &ops->err);
+    return st != APR_SUCCESS ? st : acme_authorization_wait(ops->account, url, "http-01", ops->pool,
+                                                            &ops->err);
 }
 
 static apr_status_t store_certificate(ops_t *ops, EVP_PKEY *key, const char *pem, apr_size_t len)
