@@ -15,7 +15,8 @@
 #include "crypto/key.h"
 
 /** The cache key of the account's key: the one that the record of this directory names, as the lines of the
- * configuration may have changed places since; else Go's name for the first CA, that with the id for others. */
+ * configuration may have changed places since; else Go's name for the first CA, that with the id for
+ * others. */
 const char *acme_account_store_key_name(cache_t *cache, const acme_client_config_t *config,
                                         const char *record_name, apr_pool_t *pool);
 
