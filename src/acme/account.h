@@ -7,9 +7,10 @@
  * Shared key "acme_account+key" (first CA; the legacy "acme_account.key" is read
  * and copied) or "acme_account+key+ID": the account key, traditional PEM.
  * Private record "account+ID": {"directory","url","thumbprint","email","key"}; without "url": the key was
- * made for this CA and has no account yet; "key" is the key's name in the cache, which stays when the lines of the
- * configuration change places. Private record "account+ID+key", while the key is being changed:
- * {"directory","url","old"} on one line, "old" the thumbprint of the key before, then the new key as PEM.
+ * made for this CA and has no account yet; "key" is the key's name in the cache, which stays when the
+ * lines of the configuration change places. Private record "account+ID+key", while the key is being
+ * changed: {"directory","url","old"} on one line, "old" the thumbprint of the key before, then the new key
+ * as PEM.
  *
  * External account binding (RFC 8555 section 7.3.4) is sent when an account is made, never for one that
  * exists: with eab_kid, or a CA that requires one, the key is looked for first (onlyReturnExisting).
