@@ -24,6 +24,7 @@
 
 #include "base/log.h"
 #include "cache/dir.h"
+#include "httpd/cas.h"
 #include "httpd/check.h"
 #include "httpd/config.h"
 #include "httpd/directives.h"
@@ -89,7 +90,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     base_log_set(write_log, s);
     ap_add_version_component(pconf, "mod_autocert/" AUTOCERT_VERSION);
     /* 1. Secrets, while this is still root. */
-    httpd_runtime_read_secrets(pconf, ptemp, s);
+    httpd_cas_read_secrets(pconf, ptemp, s);
     /* 2. Shared memory, wake pipe, the place of the cache. */
     httpd_runtime_prepare(pconf, ptemp, s);
     /* 3. Managed vhosts agree to acme-tls/1. */

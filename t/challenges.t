@@ -94,7 +94,7 @@ for my $kind (@kinds) {
         my $got = $server->wait_for_log(
             qr/AC0110: autocert: \Q$name\E: obtained from \S+ by (\S+) in/, OBTAIN_SECONDS);
         is $got, $types{$short},
-            ($short eq 'alpn' ? 'GC-01' : 'GC-02') . " $name: obtained by $types{$short}";
+            ($short eq 'alpn' ? 'GC-01' : 'GC-02 F13') . " $name: obtained by $types{$short}";
         my $seen = https_get(%visit);
         if (defined $kind->{https}) {
             ok $seen->{ok}, "$name: is served" or diag $seen->{error};
@@ -131,7 +131,7 @@ for my $name ('alpn-h2.example.test', 'http-h2.example.test') {
         "$name: the Upgrade header is that of a vhost that is not managed";
     my $both = handshake(port => $server->https, sni => $name, ca => $root,
         alpn => ['acme-tls/1', 'h2']);
-    is $both->{alpn}, 'h2', 'X-17 acme-tls/1 and h2: HTTP/2' or diag $both->{error};
+    is $both->{alpn}, 'h2', 'X-17 F44 acme-tls/1 and h2: HTTP/2' or diag $both->{error};
     is_deeply $both->{names}, [$name], 'X-17 with the ordinary certificate';
     # httpd ignores what it does not know and goes on with http/1.1, which such a client
     # need not accept; either way it is a client like any other.

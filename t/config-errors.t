@@ -48,6 +48,12 @@ for my $case (grep { $_->[0] !~ /^(?:\[::1\]|::1)$/ } @bad_names[0 .. 7]) {
     $judge->refuses("AutocertDefaultHost $name", ">>AutocertDefaultHost $name\n",
         "AutocertDefaultHost: \"$name\" $why: $example");
 }
+# httpd itself would leave the rest of the line out, without a word.
+my $many = join ' ', map { "n$_.example.org" } 1 .. 64;
+for my $case (['AutocertDomain', vhost(">>AutocertDomain $many")], ['AutocertListener', ">>AutocertListener $many\n"]) {
+    $judge->refuses("$case->[0] with 64 names", $case->[1],
+        "$case->[0]: has more than 63 words, and httpd reads no more of a line: write several lines");
+}
 $judge->fails_check('HW-01: AutocertDomain with a wildcard',
     vhost('>>AutocertDomain good.example.org *.Example.org'),
     'AutocertDomain: "*.example.org" is a wildcard, which needs a DNS challenge: write the host '
@@ -155,11 +161,18 @@ spit("$root/group.pem", "secret\n", 0640);
 spit("$root/writable.pem", "secret\n", 0602);
 $judge->refuses_lines('AutocertCA',
     ['', 'needs the name of a CA or the URL of its directory, for example "AutocertCA letsencrypt"'],
-    (map { [$_, "\"$_\" is neither a known CA (letsencrypt, letsencrypt-staging) nor the https URL of an "
-            . 'ACME directory'] } 'lets-encrypt', 'http://ca.example.org/dir', 'https:///dir',
-        'https://user@ca.example.org/dir', 'acme.example.org'),
-    (map { ["letsencrypt $_", "\"$_\" is not one of cafile=FILE, email=ADDRESS, account=FILE, "
-            . 'proxy=URL|none, orders=N/PERIOD, test=on'] } 'colour=red', 'test', 'cafile', 'tests=on'),
+    (map { [$_, "\"$_\" is neither a known CA (letsencrypt, letsencrypt-staging, zerossl, google, "
+            . 'google-staging, sslcom, sslcom-rsa, actalis) nor the https URL of an ACME directory'] }
+        'lets-encrypt', 'http://ca.example.org/dir', 'https:///dir', 'https://user@ca.example.org/dir',
+        'acme.example.org', 'https://ca.example.org:x:y/'),
+    # A misspelled key may have a secret behind it, which is not shown.
+    (map { ["letsencrypt $_->[0]", "\"$_->[1]\" is not one of eab=FILE, cafile=FILE, profile=NAME, "
+            . 'chain="ISSUER", email=ADDRESS, account=FILE, proxy=URL|none, orders=N/PERIOD, ari=on|off, '
+            . 'test=on|off'] }
+        ['colour=red', 'colour='], ['test', 'test'], ['cafile', 'cafile'], ['tests=on', 'tests='],
+        ['eba=kid:c2VjcmV0', 'eba='], ['chain=ISRG Root X1', 'Root']),
+    ['letsencrypt ari=yes', '"ari=yes": write "ari=on" or "ari=off"'],
+    ['letsencrypt ari=', '"ari=": write "ari=on" or "ari=off"'],
     ['letsencrypt test=yes', '"test=yes": write "test=on" or "test=off"'],
     ['letsencrypt proxy=proxy:8080', '"proxy=proxy:8080" is no proxy: write "proxy=none" or '
         . '"proxy=http://HOST:PORT"'],
@@ -170,14 +183,43 @@ $judge->refuses_lines('AutocertCA',
     ['letsencrypt account=missing.pem', '@root@/missing.pem does not exist: write the path of a PEM file'],
     (map { ["letsencrypt account=$_.pem", "\@root\@/$_.pem is a secret that others can read: "
             . "run \"chmod 600 \@root\@/$_.pem\""] } 'open', 'group', 'writable'),
+    (map { ["letsencrypt eab=$_.pem", "\@root\@/$_.pem is a secret that others can read: "
+            . "run \"chmod 600 \@root\@/$_.pem\""] } 'open', 'group', 'writable'),
+    ['letsencrypt eab=missing.txt', '@root@/missing.txt does not exist: write the path of a file that holds '
+        . '"KID KEY"'],
+    ['letsencrypt eab=conf', '@root@/conf is not a file: write the path of a file that holds "KID KEY"'],
+    (map { ["letsencrypt $_", 'the key id in front of the colon of "eab=" is empty or has a blank in it: '
+            . 'write "eab=KID:KEY", or "eab=FILE"'] } 'eab=:c2VjcmV0', 'eab="a b:c2VjcmV0"',
+        '"eab=a b:c2VjcmV0"'),
+    (map { ["letsencrypt eab=kid:$_", 'the key behind the colon of "eab=" is not base64url: copy it as the CA '
+            . 'shows it'] } '', 'a', '!!!!', 'c2VjcmV0=', 'a-b/', 'c2Vj===='),
+    (map { ["letsencrypt $_->[0]", "\"profile=$_->[1]\": write the name of a profile as the CA has it, for "
+            . 'example "profile=shortlived"'] }
+        ['profile=', ''], ['profile=a/b', 'a/b'], ['profile="short lived"', 'short lived'],
+        ["'profile=short lived'", 'short lived'], ["profile='short lived' test=on", 'short lived'],
+        ['test=on profile="a\"b"', 'a"b'], ['profile=' . 'x' x 65, 'x' x 65]),
+    (map { ["letsencrypt $_", '"chain=": write the common name of an issuer, for example chain="ISRG Root '
+            . 'X1"'] } 'chain=', 'chain=""'),
     ['letsencrypt email=nobody', '"nobody" is not a mail address: write for example '
         . '"webmaster@example.org"'],
 );
-$judge->refuses('two AutocertCA lines', "AutocertCA letsencrypt\n\n>>AutocertCA letsencrypt\n",
-    'AutocertCA: stands already at {1}: write one line');
-$judge->refuses('two AutocertCA lines, the first a URL',
-    "AutocertCA https://ca.example.org/dir\n>>AutocertCA letsencrypt-staging\n",
-    'AutocertCA: stands already at {1}: write one line');
+for my $case (
+    ['a name', 'letsencrypt', 'letsencrypt'],
+    ['a name in other letters', 'letsencrypt', 'LetsEncrypt test=on'],
+    ['a name and its URL', 'google', 'https://DV.acme-v02.api.pki.goog/directory'],
+    ['a URL', 'https://ca.example.org/dir', 'HTTPS://CA.example.org/dir orders=1/1h']) {
+    my ($what, $one, $two) = @$case;
+    my ($shown) = split / /, $two;
+    $judge->refuses("the same CA twice: $what", "AutocertCA $one\n\nAutocertCA zerossl\n>>AutocertCA $two\n",
+        "AutocertCA: \"$shown\" stands already at {1}: write each CA once");
+}
+my @eight = map { "AutocertCA https://ca$_.example.org/dir\n" } 1 .. 8;
+$judge->refuses('nine AutocertCA lines', join('', @eight) . ">>AutocertCA letsencrypt\n",
+    'AutocertCA: "letsencrypt" is one too many: write at most 8 lines');
+$judge->fails_check('a special-use name when all CAs are public', "AutocertCA letsencrypt\n"
+        . "AutocertCA zerossl eab=kid:c2VjcmV0\n" . vhost('>>AutocertDomain db.internal'),
+    'AutocertDomain: "db.internal" is under "internal", for which no public CA issues: write a public name, '
+    . 'or name a private CA with AutocertCA');
 
 # Rates, and the durations in them.
 my $units = 'write a number and a unit, for example "30s", "10mi", "12h" or "30d"';

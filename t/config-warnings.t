@@ -33,6 +33,42 @@ $judge->warns('terms accepted, then not', "AutocertAcceptTOS off\n$managed", [$n
 $judge->accepts('nothing is managed: nothing is said', "<VirtualHost *:443>\n</VirtualHost>\n",
     base => "Listen 8080\n");
 
+# --- CAs ---
+
+my $needs_eab = 'AutocertCA: "%s" needs eab=FILE unless the account exists already in the cache: get a key id and a key from '
+    . 'the CA, and write them into a file';
+for my $ca ('zerossl', 'google', 'actalis', 'https://acme.zerossl.com/v2/DV90') {
+    $judge->warns("$ca without eab=", ">>AutocertCA $ca\n$managed",
+        [sprintf $needs_eab, $ca =~ /zerossl/ ? 'zerossl' : $ca]);
+}
+$judge->warns('the second of two needs eab=', "AutocertCA letsencrypt\n>>AutocertCA zerossl\n$managed",
+    [sprintf $needs_eab, 'zerossl']);
+my $no_email = 'AutocertCA: "%s" issues nothing without a contact: write "email=ADDRESS" or '
+    . '"AutocertEmail ADDRESS"';
+for my $ca ('sslcom', 'sslcom-rsa') {
+    $judge->warns("$ca without eab=", ">>AutocertCA $ca email=a\@example.org\n$managed",
+        [sprintf $needs_eab, $ca]);
+    $judge->warns("$ca without a contact", ">>AutocertCA $ca eab=kid:c2VjcmV0\n$managed",
+        [sprintf $no_email, $ca]);
+    $judge->warns("$ca without anything", ">>AutocertCA $ca\n$managed",
+        [(sprintf $needs_eab, $ca), sprintf $no_email, $ca]);
+    $judge->accepts("$ca with AutocertEmail", "AutocertCA $ca eab=kid:c2VjcmV0\nAutocertEmail a\@example.org\n"
+            . $managed);
+}
+my $test_ca = 'AutocertCA: "%s" is a test CA beside others: visitors get certificates that nobody trusts when its turn '
+    . 'comes; remove the line, unless you mean it';
+$judge->warns('a test CA behind another', "AutocertCA letsencrypt\n>>AutocertCA letsencrypt-staging\n$managed",
+    [sprintf $test_ca, 'letsencrypt-staging']);
+$judge->warns('a test CA before another', ">>AutocertCA https://ca.example.org/dir test=on\n"
+        . "AutocertCA letsencrypt\n$managed", [sprintf $test_ca, 'ca.example.org']);
+$judge->accepts('test CAs among themselves', "AutocertCA letsencrypt-staging\n"
+        . "AutocertCA https://ca.example.org/dir test=on\n$managed");
+# Two directories of one host are told apart.
+$judge->warns('a test CA on the host of another', "AutocertCA https://ca.example.org/real\n"
+        . ">>AutocertCA https://ca.example.org/test/dir test=on\n$managed",
+    [sprintf $test_ca, 'ca.example.org/test/dir']);
+$judge->accepts('nothing is managed: nothing is said of CAs', "AutocertCA zerossl\n");
+
 # --- Listeners ---
 
 my $no_listener = 'nothing listens on port 80 or 443, where a CA looks for the answers to its challenges: '

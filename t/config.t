@@ -46,6 +46,7 @@ sub listing
 # --- Good lines ---
 
 spit("$root/account.pem", "no key at all\n", 0000);
+spit("$root/eab.txt", "no key id at all\n", 0000);
 spit("$root/ca.pem", "no certificate at all\n");
 my $managed = vhost('AutocertDomain www.example.org');
 my @good = (
@@ -83,7 +84,18 @@ my @good = (
         'letsencrypt orders=20/1h', 'letsencrypt orders=1000000/36500d', 'letsencrypt email=a@example.org',
         'letsencrypt proxy=none', 'letsencrypt proxy=http://proxy:8080',
         'letsencrypt proxy=socks5h://proxy:1080', 'letsencrypt cafile=ca.pem',
-        'letsencrypt cafile=@root@/ca.pem account=account.pem'),
+        'letsencrypt cafile=@root@/ca.pem account=account.pem',
+        'letsencrypt ari=on', 'letsencrypt ARI=Off', 'letsencrypt profile=short-lived_2.0',
+        'letsencrypt chain=Root', 'letsencrypt chain="ISRG Root X1"', 'letsencrypt "chain=ISRG Root X1"',
+        "letsencrypt chain='ISRG Root X1' test=on  ", 'letsencrypt chain="ISRG Root \"X1\"" ari=off',
+        'zerossl eab=eab.txt', 'google eab=@root@/eab.txt', 'google-staging eab=eab.txt', 'actalis eab=eab.txt',
+        'zerossl account=account.pem', 'SSLcom eab=eab.txt email=a@example.org',
+        (map { "letsencrypt eab=$_" } 'kid:c2VjcmV0', 'kid:c2VjcmV0cw==', 'k/+-_=.;d:c2VjcmV0cw', 'kid:a+b/',
+            'kid:a-b_', '"kid:a-b_"')),
+    ['several AutocertCA lines', "AutocertCA letsencrypt\nAutocertCA zerossl eab=eab.txt\n$managed"],
+    ['eight AutocertCA lines', join('', map { "AutocertCA https://ca.example.org/dir$_\n" } 1 .. 8) . $managed],
+    ['a special-use name when one CA is private', "AutocertCA letsencrypt\nAutocertCA https://ca.example.org/dir\n"
+        . vhost('AutocertDomain db.internal')],
     (map { ["AutocertAcceptTOS $_", "AutocertAcceptTOS $_\n$managed"] } 'ON', 'https://a/1 https://a/2'),
     (map { ["AutocertMemory $_", "AutocertMemory $_\n$managed"] } '1', '64k', '128M', '1G'),
     (map { ["AutocertKeyTypes $_", "AutocertKeyTypes $_\n$managed"] } 'p256', 'p384', 'rsa2048', 'rsa3072',
@@ -110,7 +122,7 @@ subtest 'as nobody, without network and cache, nothing is written' => sub {
     @alone = () if $refused;
     my $text = join '', map { $_->[1] } grep { $_->[0] =~ /^(?:one host|AutocertListener on two)/ } @good;
     $text =~ s/\QAutocertListener a.example.org\E\n//;
-    $judge->judge("AutocertCA letsencrypt cafile=ca.pem account=account.pem\n$text");
+    $judge->judge("AutocertCA letsencrypt cafile=ca.pem account=account.pem eab=eab.txt\n$text");
     my $before = listing($root);
     for my $as ([], [@alone, @as]) {
         my ($status, $output) = run_program([@$as, @{ $judge->server->command('-t') }],

@@ -71,7 +71,7 @@ CONF
         }
         for my $pid (@pids) {
             waitpid $pid, 0;
-            is $?, 0, "X-09 n$n: both clients are served";
+            is $?, 0, "X-09 F44 n$n: both clients are served";
         }
     }
     is $pebble->orders, $orders + 6, 'X-09 by one order each';

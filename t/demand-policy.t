@@ -160,7 +160,7 @@ AutocertClientLimit 20 1h
 CONF
     ok $server->start, 'httpd starts' or return;
     allowed($server, 'what.ever.test', 'any name');
-    refused($server, 'www.www.ever.test', 'but none that is made up');
+    refused($server, 'www.www.ever.test', 'F21: but none that is made up');
     ok $server->stop, 'httpd stops';
 };
 

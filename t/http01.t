@@ -77,7 +77,7 @@ for my $host ('example.test', 'Example.TEST:5002', "example.test:$port", 'exampl
     'EXAMPLE.TEST.:80', 'nobody.example.test', '127.0.0.1', 'forbidden.example.test') {
     my $seen = ask(request_of("$base$token", $host));
     is $seen->{status}, 200, "X-18 Host: $host";
-    is $seen->{body}, $answer, "X-18 Host: $host: the answer and nothing else";
+    is $seen->{body}, $answer, "X-18 F12 Host: $host: the answer and nothing else, byte for byte";
     like $seen->{head}, qr{^Content-Type: text/plain}mi, "X-18 Host: $host: as text";
 }
 my $old = ask("GET $base$token HTTP/1.0\r\n\r\n");

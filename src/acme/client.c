@@ -3,8 +3,10 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include <apr_allocator.h>
+#include <apr_date.h>
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
 
@@ -19,6 +21,8 @@
 
 #define ERROR_PREFIX "urn:ietf:params:acme:error:"
 #define SUBPROBLEMS_MAX 10              /* that are shown and looked at */
+#define ALGORITHMS_MAX 10
+#define PROFILE_NAME_MAX 64             /* letters */
 #define DEFAULT_WAIT apr_time_from_sec(3600)    /* "later" without a moment */
 
 typedef struct nonce_t {
@@ -38,14 +42,16 @@ struct acme_client_t {
     apr_time_t directory_time;
     nonce_t nonces[ACME_CLIENT_NONCES_MAX]; /* oldest first */
     int nonces_count;
+    apr_time_t skew_told;               /* when it was said that the clocks differ, 0: never */
 };
 
 /* What a request was, as far as its failure depends on it. */
 typedef struct context_t {
     acme_client_t *client;
     const char *url;
-    int is_read;                        /* POST-as-GET */
+    int is_read;                        /* POST-as-GET, GET */
     apr_pool_t *pool;
+    json_t *problem;                    /* found by explain(), NULL without one */
 } context_t;
 
 apr_status_t acme_client_create(acme_client_t **client, const acme_client_config_t *config,
@@ -225,6 +231,38 @@ static void append_subproblems(char *text, const json_t *problem)
     }
 }
 
+/* Account keys that we can have, by the algorithm they sign with. */
+static const struct {
+    const char *algorithm;
+    const char *key;
+} key_kinds[] = {
+    { "ES256", "P-256" }, { "ES384", "P-384" }, { "RS256", "RSA" }
+};
+
+/* Which algorithms a CA takes that did not take ours, and what to do about it. */
+static void append_algorithms(char *text, const json_t *problem)
+{
+    json_t *list = base_json_array(problem, "algorithms");
+    const char *key = NULL;
+    size_t i, j, n = json_array_size(list);
+
+    for (i = 0; i < n && i < ALGORITHMS_MAX; i++) {
+        const char *word = json_string_value(json_array_get(list, i));
+
+        for (j = 0; word != NULL && key == NULL && j < sizeof(key_kinds) / sizeof(key_kinds[0]); j++) {
+            key = strcmp(key_kinds[j].algorithm, word) == 0 ? key_kinds[j].key : NULL;
+        }
+        append(text, i == 0 ? " (it takes " : ", ", word != NULL ? word : "?", "");
+    }
+    if (n > 0 && key != NULL) {
+        append(text, ": make an account key of the kind ", key,
+               " and write \"AutocertCA ... account=FILE\")");
+    }
+    else if (n > 0) {
+        append(text, "", ", none of which this module has", ")");
+    }
+}
+
 /* Put type and detail of a problem into err, which is set already. */
 static void copy_problem(base_error_t *err, const json_t *problem, const char *fallback)
 {
@@ -240,6 +278,9 @@ static void copy_problem(base_error_t *err, const json_t *problem, const char *f
     append_subproblems(text, problem);
     if (instance != NULL && strcmp(type, "userActionRequired") == 0) {
         append(text, " (see ", instance, ")");
+    }
+    if (strcmp(type, "badSignatureAlgorithm") == 0) {
+        append_algorithms(text, problem);
     }
     base_error_copy_text(err->type, sizeof(err->type), type);
     base_error_copy_text(err->detail, sizeof(err->detail), text);
@@ -311,6 +352,10 @@ static base_error_kind_t choose_kind(const context_t *context, const acme_http_r
     if (http->status == 404 && (context->is_read || problem != NULL)) {
         return BASE_ERROR_GONE;
     }
+    /* Request Timeout, Too Early: nothing is wrong with what was asked. */
+    if (http->status == 408 || http->status == 425) {
+        return BASE_ERROR_CA_DOWN;
+    }
     /* 501 with a type is a "no" for good; with any other 5xx the CA is unwell, whatever it says. */
     if (http->status >= 500 && !(http->status == 501 && kind == BASE_ERROR_OPERATOR)) {
         return BASE_ERROR_CA_DOWN;
@@ -330,23 +375,46 @@ static int is_paused(const base_error_t *err)
            || strstr(err->detail, "paused") != NULL;
 }
 
+static int is_same(const char *a, const char *b)
+{
+    return a != NULL && strcmp(a, b) == 0;
+}
+
+/* Certificates' own URLs begin with that of the directory; that one is unknown is no news of it. */
+static int is_below_renewal_info(const acme_client_directory_t *d, const char *url)
+{
+    return d->renewal_info != NULL && strncmp(d->renewal_info, url, strlen(d->renewal_info)) == 0;
+}
+
 /* Drop the directory when one of its own URLs is not there any more. */
-static void suspect_directory(acme_client_t *client, const char *url)
+static void suspect_directory(acme_client_t *client, const char *url, int has_words)
 {
     const acme_client_directory_t *d = &client->directory;
 
     apr_thread_mutex_lock(client->mutex);
     if (client->directory_pool != NULL
-        && (strcmp(d->new_nonce, url) == 0 || strcmp(d->new_account, url) == 0
-            || strcmp(d->new_order, url) == 0)) {
+        && (is_same(d->new_nonce, url) || is_same(d->new_account, url) || is_same(d->new_order, url)
+            || is_same(d->revoke_cert, url) || is_same(d->key_change, url)
+            || (!has_words && is_below_renewal_info(d, url)))) {
         apr_pool_destroy(client->directory_pool);
         client->directory_pool = NULL;
     }
     apr_thread_mutex_unlock(client->mutex);
 }
 
+/* Where changed terms are to be agreed to, when only a header says it. */
+static void add_terms(const context_t *context, const acme_http_response_t *http, base_error_t *err)
+{
+    const char *terms;
+
+    if (strcmp(err->type, "userActionRequired") == 0 && strstr(err->detail, "(see ") == NULL
+        && (terms = acme_http_link(http, "terms-of-service", context->pool)) != NULL) {
+        append(err->detail, " (see ", terms, ")");
+    }
+}
+
 /* Turn an answer that is no success into an error. */
-static apr_status_t explain(const context_t *context, const acme_http_response_t *http,
+static apr_status_t explain(context_t *context, const acme_http_response_t *http,
                             base_error_t *err)
 {
     json_t *problem = base_json_parse_object(http->body, http->len, context->pool);
@@ -354,8 +422,9 @@ static apr_status_t explain(const context_t *context, const acme_http_response_t
     apr_time_t now = context->client->now();
     char fallback[BASE_ERROR_DETAIL_MAX];
 
+    context->problem = problem;
     if (http->status == 404 || http->status == 405) {
-        suspect_directory(context->client, context->url);
+        suspect_directory(context->client, context->url, problem != NULL && http->status == 404);
     }
     snprintf(fallback, sizeof(fallback), "%.200s answered %d without saying why", context->url,
              http->status);
@@ -364,6 +433,7 @@ static apr_status_t explain(const context_t *context, const acme_http_response_t
     err->http_status = http->status;
     if (problem != NULL) {
         copy_problem(err, problem, fallback);
+        add_terms(context, http, err);
     }
     err->retry_at = acme_http_retry_after(http, now);
     if (kind == BASE_ERROR_WAIT && err->retry_at <= now) {
@@ -380,6 +450,18 @@ static apr_status_t explain(const context_t *context, const acme_http_response_t
 
 /* ---- directory ---- */
 
+static apr_array_header_t *copy_profiles(const apr_array_header_t *from, apr_pool_t *pool)
+{
+    apr_array_header_t *to = NULL;
+    int i;
+
+    for (i = 0; from != NULL && i < from->nelts; i++) {
+        to = to != NULL ? to : apr_array_make(pool, from->nelts, sizeof(const char *));
+        APR_ARRAY_PUSH(to, const char *) = apr_pstrdup(pool, APR_ARRAY_IDX(from, i, const char *));
+    }
+    return to;
+}
+
 static void copy_directory(acme_client_directory_t *to, const acme_client_directory_t *from,
                            apr_pool_t *pool)
 {
@@ -390,7 +472,27 @@ static void copy_directory(acme_client_directory_t *to, const acme_client_direct
     to->key_change = apr_pstrdup(pool, from->key_change);
     to->renewal_info = apr_pstrdup(pool, from->renewal_info);
     to->terms_of_service = apr_pstrdup(pool, from->terms_of_service);
+    to->profiles = copy_profiles(from->profiles, pool);
     to->external_account_required = from->external_account_required;
+}
+
+/* The names of the profiles (draft-ietf-acme-profiles section 3); their descriptions are for people. */
+static const apr_array_header_t *read_profiles(const json_t *meta, apr_pool_t *pool)
+{
+    apr_array_header_t *names = NULL;
+    json_t *profiles = base_json_object(meta, "profiles"), *value;
+    const char *name;
+
+    json_object_foreach(profiles, name, value) {
+        if (name[0] == '\0' || strlen(name) > PROFILE_NAME_MAX) {
+            continue;
+        }
+        names = names != NULL ? names : apr_array_make(pool, 4, sizeof(const char *));
+        if (names->nelts < ACME_CLIENT_PROFILES_MAX) {
+            APR_ARRAY_PUSH(names, const char *) = name;
+        }
+    }
+    return names;
 }
 
 static apr_status_t parse_directory(acme_client_t *client, const acme_http_response_t *http,
@@ -427,6 +529,7 @@ static apr_status_t parse_directory(acme_client_t *client, const acme_http_respo
     if (d->terms_of_service != NULL && d->terms_of_service[0] == '\0') {
         d->terms_of_service = NULL;
     }
+    d->profiles = read_profiles(meta, pool);
     d->external_account_required = base_json_true(meta, "externalAccountRequired");
     return APR_SUCCESS;
 }
@@ -448,29 +551,14 @@ static void keep_directory(acme_client_t *client, const acme_client_directory_t 
     apr_thread_mutex_unlock(client->mutex);
 }
 
-apr_status_t acme_client_directory(acme_client_t *client, acme_client_directory_t *directory,
-                                   apr_pool_t *pool, base_error_t *err)
+static apr_status_t fetch_directory(acme_client_t *client, acme_client_directory_t *directory,
+                                    apr_pool_t *pool, base_error_t *err)
 {
     acme_http_request_t request = { 0 };
     acme_http_response_t *http;
-    acme_client_directory_t fresh;
-    context_t context = { client, client->config->directory_url, 0, pool };
-    base_error_t local;
-    apr_time_t age;
+    context_t context = { client, client->config->directory_url, 0, pool, NULL };
     apr_status_t st;
-    int found = 0;
 
-    err = err != NULL ? err : &local;
-    apr_thread_mutex_lock(client->mutex);
-    age = client->now() - client->directory_time;
-    if (client->directory_pool != NULL && age >= 0 && age < ACME_CLIENT_DIRECTORY_AGE) {
-        copy_directory(directory, &client->directory, pool);
-        found = 1;
-    }
-    apr_thread_mutex_unlock(client->mutex);
-    if (found) {
-        return APR_SUCCESS;
-    }
     request.method = "GET";
     request.url = client->config->directory_url;
     st = acme_http_do(client->http, &request, &http, pool, err);
@@ -485,14 +573,98 @@ apr_status_t acme_client_directory(acme_client_t *client, acme_client_directory_
         }
         return st;
     }
-    st = parse_directory(client, http, &fresh, pool, err);
+    st = parse_directory(client, http, directory, pool, err);
     if (st == APR_SUCCESS) {
-        keep_directory(client, &fresh);
-        copy_directory(directory, &fresh, pool);
+        keep_directory(client, directory);
         base_log(BASE_LOG_DEBUG, "AC0200", NULL, "%s: read the directory %s",
                  client->config->name, client->config->directory_url);
     }
     return st;
+}
+
+apr_status_t acme_client_directory(acme_client_t *client, acme_client_directory_t *directory,
+                                   apr_pool_t *pool, base_error_t *err)
+{
+    base_error_t local;
+    apr_time_t age;
+    int found = 0;
+
+    apr_thread_mutex_lock(client->mutex);
+    age = client->now() - client->directory_time;
+    if (client->directory_pool != NULL && age >= 0 && age < ACME_CLIENT_DIRECTORY_AGE) {
+        copy_directory(directory, &client->directory, pool);
+        found = 1;
+    }
+    apr_thread_mutex_unlock(client->mutex);
+    return found ? APR_SUCCESS : fetch_directory(client, directory, pool, err != NULL ? err : &local);
+}
+
+apr_status_t acme_client_check(acme_client_t *client, apr_pool_t *pool, base_error_t *err)
+{
+    acme_client_directory_t directory;
+    apr_status_t st = fetch_directory(client, &directory, pool, err);
+
+    if (st == APR_SUCCESS) {
+        base_error_clear(err);
+    }
+    return st;
+}
+
+int acme_client_has_renewal_info(acme_client_t *client)
+{
+    int has = -1;
+
+    apr_thread_mutex_lock(client->mutex);
+    if (client->directory_pool != NULL) {
+        has = client->directory.renewal_info != NULL;
+    }
+    apr_thread_mutex_unlock(client->mutex);
+    return has;
+}
+
+/* ---- clocks ---- */
+
+static const char *show_duration(char buf[32], apr_interval_time_t duration)
+{
+    static const struct {
+        apr_int64_t seconds;
+        const char *unit;
+    } units[] = { { 86400, "days" }, { 3600, "hours" }, { 60, "minutes" } };
+    apr_int64_t seconds = apr_time_sec(duration);
+    size_t i = 0;
+
+    while (seconds < 2 * units[i].seconds && i < sizeof(units) / sizeof(units[0]) - 1) {
+        i++;
+    }
+    snprintf(buf, 32, "%lld %s", (long long)(seconds / units[i].seconds), units[i].unit);
+    return buf;
+}
+
+/* Compare our clock with the CA's Date, by answers that no cache on the way can have kept. */
+static void watch_clock(acme_client_t *client, const acme_http_response_t *http)
+{
+    const char *date = acme_http_header(http, "Date");
+    apr_time_t now = client->now(), theirs = date != NULL ? apr_date_parse_http(date) : APR_DATE_BAD;
+    apr_interval_time_t ahead = now - theirs;
+    char text[32];
+    int tell = 0;
+
+    if (theirs == APR_DATE_BAD || acme_http_header(http, "Age") != NULL
+        || (ahead <= ACME_CLIENT_SKEW_MAX && ahead >= -ACME_CLIENT_SKEW_MAX)) {
+        return;
+    }
+    apr_thread_mutex_lock(client->mutex);
+    if (client->skew_told == 0 || now < client->skew_told
+        || now - client->skew_told >= ACME_CLIENT_SKEW_EVERY) {
+        client->skew_told = now;
+        tell = 1;
+    }
+    apr_thread_mutex_unlock(client->mutex);
+    if (tell) {
+        base_log(BASE_LOG_WARNING, "AC0232", NULL, "%s: the clock of this machine is %s %s that of the CA: "
+                 "the dates of certificates may be judged wrongly; set the clock", client->config->name,
+                 show_duration(text, ahead > 0 ? ahead : -ahead), ahead > 0 ? "ahead of" : "behind");
+    }
 }
 
 /* ---- nonces (RFC 8555 section 6.5) ---- */
@@ -559,7 +731,7 @@ static apr_status_t fetch_nonce(acme_client_t *client, const char **nonce, apr_p
     acme_client_directory_t directory;
     acme_http_request_t request = { 0 };
     acme_http_response_t *http = NULL;
-    context_t context = { client, NULL, 0, pool };
+    context_t context = { client, NULL, 0, pool, NULL };
     apr_status_t st = acme_client_directory(client, &directory, pool, err);
     size_t i;
 
@@ -573,6 +745,7 @@ static apr_status_t fetch_nonce(acme_client_t *client, const char **nonce, apr_p
         if (st != APR_SUCCESS) {
             return st;
         }
+        watch_clock(client, http);
         *nonce = find_nonce(http);
         if (*nonce != NULL && http->status / 100 == 2) {
             return APR_SUCCESS;
@@ -628,7 +801,7 @@ apr_status_t acme_client_post(acme_client_t *client, const acme_client_request_t
                               acme_client_answer_t *answer, apr_pool_t *pool,
                               base_error_t *err)
 {
-    context_t context = { client, request->url, request->payload[0] == '\0', pool };
+    context_t context = { client, request->url, request->payload[0] == '\0', pool, NULL };
     const acme_http_response_t *http;
     const char *nonce = take_nonce(client, pool), *next;
     base_error_t local;
@@ -647,6 +820,7 @@ apr_status_t acme_client_post(acme_client_t *client, const acme_client_request_t
         if (st != APR_SUCCESS) {
             return st;
         }
+        watch_clock(client, http);
         next = find_nonce(http);
         if (http->status / 100 == 2) {
             if (next != NULL) {
@@ -657,6 +831,7 @@ apr_status_t acme_client_post(acme_client_t *client, const acme_client_request_t
             return APR_SUCCESS;
         }
         st = explain(&context, http, err);
+        answer->problem = context.problem;
         if (strcmp(err->type, "badNonce") != 0) {
             if (next != NULL) {
                 keep_nonce(client, next);
@@ -669,4 +844,90 @@ apr_status_t acme_client_post(acme_client_t *client, const acme_client_request_t
         st = APR_SUCCESS;
     }
     return err->status;
+}
+
+apr_status_t acme_client_get(acme_client_t *client, const char *url, acme_client_answer_t *answer,
+                             apr_pool_t *pool, base_error_t *err)
+{
+    context_t context = { client, url, 1, pool, NULL };
+    acme_http_request_t request = { 0 };
+    acme_http_response_t *http = NULL;
+    base_error_t local;
+    apr_status_t st;
+
+    memset(answer, 0, sizeof(*answer));
+    err = err != NULL ? err : &local;
+    request.method = "GET";
+    request.url = url;
+    st = acme_http_do(client->http, &request, &http, pool, err);
+    if (st == APR_SUCCESS && http->status / 100 != 2) {
+        st = explain(&context, http, err);
+        answer->problem = context.problem;
+    }
+    else if (st == APR_SUCCESS) {
+        base_error_clear(err);
+        fill_answer(client, http, answer, pool);
+    }
+    return st;
+}
+
+/* ---- whom a rate limit concerns ---- */
+
+/* Non-zero when the token is the name or a parent domain with at least two labels. */
+static int is_name_or_parent(const char *token, size_t len, const char *name)
+{
+    size_t name_len = strlen(name);
+
+    if (len > 2 && token[0] == '*' && token[1] == '.') {
+        token += 2;
+        len -= 2;
+    }
+    while (len > 0 && token[len - 1] == '.') {
+        len--;
+    }
+    return len > 0 && len <= name_len && memchr(token, '.', len) != NULL
+           && strncasecmp(name + name_len - len, token, len) == 0
+           && (len == name_len || name[name_len - len - 1] == '.');
+}
+
+/* Non-zero when the text before a token says that the problem is about it: a quote, "for", or its place in
+ * a list of subproblems. Names in URLs and of the CA itself stand elsewhere. */
+static int is_introduced(const char *text, const char *token)
+{
+    const char *p = token;
+
+    if (p == text || strchr("\"'(", p[-1]) != NULL) {
+        return 1;
+    }
+    while (p > text && p[-1] == ' ') {
+        p--;
+    }
+    if (p > text && (p[-1] == ';' || p[-1] == ',')) {
+        return 1;
+    }
+    p -= p > text && p[-1] == ':';
+    return p < token && p - text >= 3 && strncmp(p - 3, "for", 3) == 0 && (p - text == 3 || p[-4] == ' ');
+}
+
+int acme_client_is_about_name(const base_error_t *err, const char *name)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.*";
+    const char *text = err->detail, *p = text;
+
+    if (strcmp(err->type, "rateLimited") != 0
+        && !(strcmp(err->type, "compound") == 0 && err->kind == BASE_ERROR_WAIT)) {
+        return 0;
+    }
+    if (strstr(text, "exact set of ") != NULL) {
+        return 1;
+    }
+    while (*p != '\0') {
+        size_t len = strspn(p, letters);
+
+        if (len > 0 && is_name_or_parent(p, len, name) && is_introduced(text, p)) {
+            return 1;
+        }
+        p += len + strcspn(p + len, letters);
+    }
+    return 0;
 }

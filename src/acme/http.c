@@ -52,6 +52,8 @@ typedef struct exchange_t {
     apr_size_t body_max;
     apr_size_t header_bytes;
     int header_lines;
+    const char *rest;                   /* of the request's body, not sent yet; NULL: no body */
+    int begun;                          /* some of it was */
     const char *fault;                  /* why a callback ended the transfer, NULL: it did not */
 } exchange_t;
 
@@ -203,6 +205,35 @@ static size_t take_body(char *data, size_t size, size_t count, void *baton)
     return n;
 }
 
+/* libcurl's read callback: the next piece of the request's body. */
+static size_t give_body(char *data, size_t size, size_t count, void *baton)
+{
+    exchange_t *ex = baton;
+    size_t n = strlen(ex->rest);
+
+    if (n > size * count) {
+        n = size * count;
+    }
+    memcpy(data, ex->rest, n);
+    ex->rest += n;
+    ex->begun = 1;
+    return n;
+}
+
+/* libcurl's seek callback. It sends a request again, by itself, when a connection it had kept ends
+ * without an answer; but a POST that has left may have been obeyed, and whoever asked for it has to look
+ * first. (With the body as a string libcurl would not ask.) */
+static int rewind_body(void *baton, curl_off_t offset, int origin)
+{
+    exchange_t *ex = baton;
+
+    if (!ex->begun && origin == SEEK_SET && offset == 0) {
+        return CURL_SEEKFUNC_OK;
+    }
+    ex->fault = "the connection ended without an answer";
+    return CURL_SEEKFUNC_FAIL;
+}
+
 static int is_blank(char c)
 {
     return c == ' ' || c == '\t' || c == '\r' || c == '\n';
@@ -330,13 +361,17 @@ static void set_connection(const acme_http_t *http, CURL *easy)
 #endif
 }
 
-static void set_method(CURL *easy, const acme_http_request_t *request, int no_redirects)
+static void set_method(CURL *easy, exchange_t *exchange, const acme_http_request_t *request,
+                       int no_redirects)
 {
     if (strcmp(request->method, "POST") == 0) {
+        exchange->rest = request->body != NULL ? request->body : "";
         curl_easy_setopt(easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE,
-                         (curl_off_t)strlen(request->body != NULL ? request->body : ""));
-        curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body != NULL ? request->body : "");
+        curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)strlen(exchange->rest));
+        curl_easy_setopt(easy, CURLOPT_READFUNCTION, give_body);
+        curl_easy_setopt(easy, CURLOPT_READDATA, exchange);
+        curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, rewind_body);
+        curl_easy_setopt(easy, CURLOPT_SEEKDATA, exchange);
     }
     else if (strcmp(request->method, "HEAD") == 0) {
         curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
@@ -357,7 +392,7 @@ static void set_request(const acme_http_t *http, handle_t *handle, exchange_t *e
 
     handle->error[0] = '\0';
     set_connection(http, easy);
-    set_method(easy, request, http->no_redirects);
+    set_method(easy, exchange, request, http->no_redirects);
     curl_easy_setopt(easy, CURLOPT_URL, request->url);
     /* The path on the wire must be the one in the JWS. */
     curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
@@ -721,7 +756,9 @@ static int has_relation(const link_t *link, const char *rel)
 typedef struct link_search_t {
     const acme_http_response_t *response;
     const char *rel;
-    const char *url;
+    int max;
+    int count;                          /* with this rel, usable or not */
+    apr_array_header_t *urls;           /* of const char * */
     apr_pool_t *pool;
 } link_search_t;
 
@@ -732,25 +769,37 @@ static int search_header(void *baton, const char *name, const char *value)
     link_t link;
 
     (void)name;
-    while ((value = read_link(value, &link)) != NULL) {
+    while (search->count < search->max && (value = read_link(value, &link)) != NULL) {
         if (link.rel != NULL && has_relation(&link, search->rel)) {
-            search->url = acme_http_resolve(search->response,
-                                            apr_pstrmemdup(search->pool, link.target,
-                                                           link.target_len),
-                                            search->pool);
-            return 0;
+            const char *url = acme_http_resolve(search->response,
+                                                apr_pstrmemdup(search->pool, link.target,
+                                                               link.target_len),
+                                                search->pool);
+
+            search->count++;
+            if (url != NULL) {
+                APR_ARRAY_PUSH(search->urls, const char *) = url;
+            }
         }
     }
-    return 1;
+    return search->count < search->max;
+}
+
+apr_array_header_t *acme_http_links(const acme_http_response_t *response, const char *rel, int max,
+                                    apr_pool_t *pool)
+{
+    link_search_t search = { response, rel, max, 0, apr_array_make(pool, 1, sizeof(const char *)), pool };
+
+    apr_table_do(search_header, &search, response->headers, "Link", NULL);
+    return search.urls;
 }
 
 const char *acme_http_link(const acme_http_response_t *response, const char *rel,
                            apr_pool_t *pool)
 {
-    link_search_t search = { response, rel, NULL, pool };
+    apr_array_header_t *urls = acme_http_links(response, rel, 1, pool);
 
-    apr_table_do(search_header, &search, response->headers, "Link", NULL);
-    return search.url;
+    return urls->nelts > 0 ? APR_ARRAY_IDX(urls, 0, const char *) : NULL;
 }
 
 /* @return seconds, -1 when the text is none; a year at most */

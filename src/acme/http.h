@@ -100,6 +100,11 @@ const char *acme_http_resolve(const acme_http_response_t *response, const char *
 const char *acme_http_link(const acme_http_response_t *response, const char *rel,
                            apr_pool_t *pool);
 
+/** The targets of up to max Link headers with this rel, in their order, resolved; those that are not usable
+ * are left out. @return array of const char *, may be empty */
+apr_array_header_t *acme_http_links(const acme_http_response_t *response, const char *rel, int max,
+                                    apr_pool_t *pool);
+
 /**
  * Retry-After (RFC 9110 section 10.2.3) as a moment on our clock: seconds, or a date measured
  * against the answer's own Date header. Negative, unparsable and absent: 0. More

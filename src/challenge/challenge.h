@@ -18,7 +18,7 @@
 typedef struct challenge_task_t {
     cache_t *cache;
     const char *name;               /* A-label */
-    const char *token;              /* checked by acme/order.c */
+    const char *token;              /* checked by acme/authorization.c */
     const char *key_authorization;
     apr_time_t now;
 } challenge_task_t;

@@ -2,6 +2,7 @@
 #include "crypto/bundle.h"
 
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include <openssl/err.h>
@@ -340,4 +341,64 @@ apr_status_t crypto_bundle_write(const crypto_bundle_t *bundle, char **pem, apr_
 out:
     BIO_free(bio);
     return status;
+}
+
+const char *crypto_bundle_fingerprint(const crypto_bundle_t *bundle,
+                                      char text[CRYPTO_BUNDLE_FINGERPRINT_SIZE])
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned int len = 0, i, count = (CRYPTO_BUNDLE_FINGERPRINT_SIZE - 1) / 2;
+
+    text[0] = '\0';
+    if (!X509_digest(bundle->leaf, EVP_sha256(), digest, &len) || len < count) {
+        ERR_clear_error();
+        return text;
+    }
+    for (i = 0; i < count; i++) {
+        text[2 * i] = digits[digest[i] >> 4];
+        text[2 * i + 1] = digits[digest[i] & 0xf];
+    }
+    text[2 * count] = '\0';
+    return text;
+}
+
+static int has_cn(const X509_NAME *name, const char *cn)
+{
+    int i = -1, found = 0;
+
+    while (!found && (i = X509_NAME_get_index_by_NID((X509_NAME *)name, NID_commonName, i)) >= 0) {
+        unsigned char *text = NULL;
+        int len = ASN1_STRING_to_UTF8(&text, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(name, i)));
+
+        found = len >= 0 && (size_t)len == strlen(cn) && strncasecmp((char *)text, cn, (size_t)len) == 0;
+        OPENSSL_free(text);
+    }
+    return found;
+}
+
+typedef struct issuer_search_t {
+    const char *cn;
+    int found;
+} issuer_search_t;
+
+static apr_status_t look_for_issuer(void *baton, const crypto_pem_block_t *block, base_error_t *err)
+{
+    issuer_search_t *search = baton;
+    const unsigned char *p = block->der;
+    X509 *cert = strcmp(block->label, "CERTIFICATE") == 0 ? d2i_X509(NULL, &p, block->len) : NULL;
+
+    (void)err;
+    search->found = cert && has_cn(X509_get_issuer_name(cert), search->cn);
+    X509_free(cert);
+    ERR_clear_error();
+    return search->found ? APR_EOF : APR_SUCCESS;
+}
+
+int crypto_bundle_chain_leads_to(const char *pem, apr_size_t len, const char *cn)
+{
+    issuer_search_t search = { cn, 0 };
+
+    crypto_pem_walk(pem, len, look_for_issuer, &search, NULL);
+    return search.found;
 }

@@ -71,6 +71,16 @@ apr_status_t crypto_bundle_from_ca(crypto_bundle_t **bundle, EVP_PKEY *key, cons
 apr_status_t crypto_bundle_write(const crypto_bundle_t *bundle, char **pem, apr_size_t *len,
                                  apr_pool_t *pool, base_error_t *err);
 
+#define CRYPTO_BUNDLE_FINGERPRINT_SIZE 33
+
+/** What tells one leaf from another: the first half of its SHA-256, in hex. @return text, "" when it fails */
+const char *crypto_bundle_fingerprint(const crypto_bundle_t *bundle,
+                                      char text[CRYPTO_BUNDLE_FINGERPRINT_SIZE]);
+
+/** Non-zero when one of the certificates of a PEM chain was issued by a CA with this CN (case ignored).
+ * What is no certificate, or damaged, is passed over: crypto_bundle_from_ca() judges. */
+int crypto_bundle_chain_leads_to(const char *pem, apr_size_t len, const char *cn);
+
 /** Free it; NULL is fine. */
 void crypto_bundle_free(crypto_bundle_t *bundle);
 

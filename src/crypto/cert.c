@@ -3,8 +3,11 @@
 
 #include <string.h>
 
+#include <apr_strings.h>
 #include <arpa/inet.h>
 #include <openssl/bn.h>
+
+#include "base/base64url.h"
 
 #define SERIAL_BITS 159     /* positive within 20 octets */
 
@@ -118,4 +121,26 @@ int crypto_cert_add_san(X509 *cert, const char *const *names, int count)
 
     X509_EXTENSION_free(ext);
     return ok;
+}
+
+const char *crypto_cert_renewal_id(const X509 *cert, apr_pool_t *pool)
+{
+    const ASN1_OCTET_STRING *authority = X509_get0_authority_key_id((X509 *)cert);
+    unsigned char *der = NULL;
+    const unsigned char *content;
+    long size = 0;
+    int len, tag, class;
+    const char *id = NULL;
+
+    if (!authority || ASN1_STRING_length(authority) <= 0)
+        return NULL;
+    /* The number's own bytes lack the zero that keeps it positive; its DER has it. */
+    len = i2d_ASN1_INTEGER((ASN1_INTEGER *)X509_get0_serialNumber(cert), &der);
+    content = der;
+    if (len > 0 && !(ASN1_get_object(&content, &size, &tag, &class, len) & 0x80) && size > 0)
+        id = apr_pstrcat(pool, base_base64url_encode(ASN1_STRING_get0_data(authority),
+                                                     (apr_size_t)ASN1_STRING_length(authority), pool),
+                         ".", base_base64url_encode(content, (apr_size_t)size, pool), NULL);
+    OPENSSL_free(der);
+    return id;
 }

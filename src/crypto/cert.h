@@ -7,6 +7,7 @@
 #ifndef CRYPTO_CERT_H
 #define CRYPTO_CERT_H
 
+#include <apr_pools.h>
 #include <apr_time.h>
 #include <openssl/x509v3.h>
 
@@ -35,6 +36,11 @@ X509_EXTENSION *crypto_cert_san(const char *const *names, int count, int critica
 /** Add that extension, critical when the subject is empty (RFC 5280 section 4.2.1.6).
  * @return non-zero when it worked */
 int crypto_cert_add_san(X509 *cert, const char *const *names, int count);
+
+/** The identifier that renewal information is asked by (RFC 9773 section 4.1): base64url of the authority
+ * key identifier's keyIdentifier, a dot, base64url of the serial number's DER content. In the pool; NULL
+ * when the certificate has no such key identifier. */
+const char *crypto_cert_renewal_id(const X509 *cert, apr_pool_t *pool);
 
 /** Set the CN when the name fits one. @return zero when it fails */
 int crypto_cert_set_cn(X509_NAME *subject, const char *cn);

@@ -3,10 +3,13 @@
 
 #include <string.h>
 
+#include <apr_encode.h>
 #include <apr_strings.h>
 #include <openssl/bn.h>
+#include <openssl/crypto.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
+#include <openssl/hmac.h>
 #include <openssl/rsa.h>
 #include <openssl/sha.h>
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
@@ -211,5 +214,84 @@ apr_status_t crypto_jws_sign(const char **jws, EVP_PKEY *key, const crypto_jws_h
         return base_error_set_openssl(err, "cannot sign a request");
     *jws = apr_pstrcat(pool, "{\"protected\":\"", head, "\",\"payload\":\"", body,
                        "\",\"signature\":\"", signature, "\"}", NULL);
+    return APR_SUCCESS;
+}
+
+/* CAs hand MAC keys out as base64url without padding (as RFC 8555 section 7.3.4 has it), padded, or
+ * as plain base64. @param text set to the first letter @return how many, without the padding; 0 when it is
+ * none of these */
+static size_t measure_mac_key(const char **text)
+{
+    static const char url_letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char blanks[] = " \t\r\n";
+    const char *s = *text + strspn(*text, blanks);
+    /* One alphabet or the other; a mixture is a slip of the hand. */
+    size_t size = strspn(s, strpbrk(s, "-_") ? url_letters : letters), padding = strspn(s + size, "=");
+
+    *text = s;
+    s += size + padding;
+    if (size % 4 == 1 || padding > 2 || (padding > 0 && (size + padding) % 4 != 0)
+        || s[strspn(s, blanks)] != '\0')
+        return 0;
+    return size;
+}
+
+int crypto_jws_is_mac_key(const char *text)
+{
+    return measure_mac_key(&text) > 0;
+}
+
+static unsigned char *decode_mac_key(const char *text, apr_size_t *len, apr_pool_t *pool)
+{
+    size_t size = measure_mac_key(&text);
+    unsigned char *bytes;
+
+    if (size == 0)
+        return NULL;
+    bytes = apr_palloc(pool, size);
+    if (apr_decode_base64_binary(bytes, text, (apr_ssize_t)size, APR_ENCODE_NONE, len) != APR_SUCCESS)
+        return NULL;
+    return bytes;
+}
+
+/* base64url of HMAC-SHA-256 over a text; NULL when it fails. */
+static const char *authenticate_text(const unsigned char *mac_key, apr_size_t len, const char *text,
+                                     apr_pool_t *pool)
+{
+    unsigned char mac[SHA256_DIGEST_LENGTH];
+    unsigned int size = sizeof(mac);
+
+    if (!HMAC(EVP_sha256(), mac_key, (int)len, (const unsigned char *)text, strlen(text), mac, &size))
+        return NULL;
+    return base_base64url_encode(mac, size, pool);
+}
+
+apr_status_t crypto_jws_sign_binding(const char **jws, EVP_PKEY *account, const char *kid,
+                                     const char *mac_key, const char *url, apr_pool_t *pool,
+                                     base_error_t *err)
+{
+    apr_size_t len = 0;
+    unsigned char *bytes = decode_mac_key(mac_key, &len, pool);
+    const char *jwk = crypto_jws_jwk(account, pool), *text, *head, *body, *mac;
+
+    if (!bytes || len == 0)
+        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EINVAL,
+                              "the MAC key of the external account binding is not base64url: "
+                              "copy it as the CA shows it");
+    text = base_json_dump(json_pack("{s:s, s:s, s:s}", "alg", "HS256", "kid", kid, "url", url), pool);
+    if (!jwk || !text) {
+        OPENSSL_cleanse(bytes, len);
+        return base_error_set(err, BASE_ERROR_LOCAL, APR_EGENERAL,
+                              "cannot write an external account binding");
+    }
+    head = base_base64url_encode(text, strlen(text), pool);
+    body = base_base64url_encode(jwk, strlen(jwk), pool);
+    mac = authenticate_text(bytes, len, apr_pstrcat(pool, head, ".", body, NULL), pool);
+    OPENSSL_cleanse(bytes, len);
+    if (!mac)
+        return base_error_set_openssl(err, "cannot sign an external account binding");
+    *jws = apr_pstrcat(pool, "{\"protected\":\"", head, "\",\"payload\":\"", body,
+                       "\",\"signature\":\"", mac, "\"}", NULL);
     return APR_SUCCESS;
 }

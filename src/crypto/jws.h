@@ -37,4 +37,16 @@ typedef struct crypto_jws_header_t {
 apr_status_t crypto_jws_sign(const char **jws, EVP_PKEY *key, const crypto_jws_header_t *header,
                              const char *payload, apr_pool_t *pool, base_error_t *err);
 
+/** Is this a MAC key as CAs give them out: base64url or base64, padded or not? Pure. */
+int crypto_jws_is_mac_key(const char *text);
+
+/**
+ * An external account binding (RFC 8555 section 7.3.4): a JWS with HS256 over the account's JWK.
+ * @param mac_key as crypto_jws_is_mac_key() has it
+ * @return err (kind OPERATOR) when it is none
+ */
+apr_status_t crypto_jws_sign_binding(const char **jws, EVP_PKEY *account, const char *kid,
+                                     const char *mac_key, const char *url, apr_pool_t *pool,
+                                     base_error_t *err);
+
 #endif

@@ -16,6 +16,7 @@
 #include "challenge/challenge.h"
 #include "challenge/http01.h"
 #include "challenge/tlsalpn01.h"
+#include "httpd/cas.h"
 #include "httpd/config.h"
 #include "httpd/host_policy.h"
 
@@ -159,7 +160,7 @@ static const char *find_obstacle(check_t *check, const char *name)
 
     if (strncmp(name, "*.", 2) == 0)
         return "is a wildcard, which needs a DNS challenge: write the host names one by one";
-    suffix = check->global->ca_is_public ? base_hostname_special_use(name) : NULL;
+    suffix = httpd_cas_are_public() ? base_hostname_special_use(name) : NULL;
     if (suffix != NULL)
         return apr_psprintf(check->ptemp, "is under \"%s\", for which no public CA issues: write a "
                             "public name, or name a private CA with AutocertCA", suffix);
@@ -407,7 +408,7 @@ static void add_rules(check_t *check, server_rec *s, httpd_config_t *config, con
     config->vhost.id = identify(check, s, config);
     config->vhost.settings = &config->settings;
     config->vhost.rules = rules;
-    config->vhost.public_ca = check->global->ca_is_public;
+    config->vhost.public_ca = httpd_cas_are_public();
     manager_policy_add_vhost(check->global->policy, &config->vhost);
 }
 
@@ -510,6 +511,20 @@ static void check_terms(check_t *check)
              "service; read them and write \"AutocertAcceptTOS on\"");
 }
 
+static void check_cas(check_t *check)
+{
+    const apr_array_header_t *cas = check->global->cas;
+    int i, d;
+
+    for (i = 0; i < cas->nelts; i++) {
+        const httpd_config_ca_t *ca = APR_ARRAY_IDX(cas, i, const httpd_config_ca_t *);
+        const apr_array_header_t *doubts = httpd_cas_find_doubts(ca, check->ptemp);
+
+        for (d = 0; d < doubts->nelts; d++)
+            warn(check, &ca->place, NULL, "AutocertCA: %s", APR_ARRAY_IDX(doubts, d, const char *));
+    }
+}
+
 static int listens_on(apr_port_t port)
 {
     const ap_listen_rec *lr;
@@ -587,8 +602,7 @@ int httpd_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     check.ptemp = ptemp;
     check.main_server = main_server;
     check.global = httpd_config_global();
-    if (check.global->ca.email == NULL)
-        check.global->ca.email = check.global->email;
+    httpd_cas_complete(pconf);
     for (i = 0; i < vhosts->nelts; i++)
         separate_config(&check, APR_ARRAY_IDX(vhosts, i, server_rec *));
     for (i = 0; i < vhosts->nelts; i++)
@@ -603,6 +617,7 @@ int httpd_check_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp,
     check_modules(&check);
     check_cache(&check);
     check_terms(&check);
+    check_cas(&check);
     check_listeners(&check);
     return check.errors ? HTTP_INTERNAL_SERVER_ERROR : OK;
 }

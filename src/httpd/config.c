@@ -23,14 +23,8 @@ static httpd_config_global_t *current;
 void httpd_config_begin(apr_pool_t *pconf)
 {
     current = apr_pcalloc(pconf, sizeof(*current));
-    current->ca.name = "letsencrypt";
-    current->ca.id = "letsencrypt";
-    current->ca.directory_url = "https://acme-v02.api.letsencrypt.org/directory";
-    current->ca.first = 1;
-    current->ca.tos_urls = apr_array_make(pconf, 2, sizeof(const char *));
-    current->rate.orders = 280;
-    current->rate.period = apr_time_from_sec(3 * 3600);
-    current->ca_is_public = 1;
+    current->cas = apr_array_make(pconf, 1, sizeof(httpd_config_ca_t *));
+    current->tos_urls = apr_array_make(pconf, 2, sizeof(const char *));
     current->cache_kind = CACHE_DIR_KIND;
     current->cache_argument = AUTOCERT_CACHE_DIR;
     current->cache_provider = &cache_dir_provider;

@@ -10,8 +10,7 @@
 #include <httpd.h>
 #include <http_config.h>
 
-#include "acme/client.h"
-#include "manager/budget.h"
+#include "manager/ca.h"
 #include "manager/policy.h"
 #include "mod_autocert.h"
 #include "shared/clients.h"
@@ -81,14 +80,23 @@ typedef struct httpd_config_t {
     int has_placeholder;                /* no certificate files of its own */
 } httpd_config_t;
 
+/** One AutocertCA line. Its first member is what the other rooms see. */
+typedef struct httpd_config_ca_t {
+    manager_ca_config_t ca;
+    int is_public;                      /* one of the built-in CAs */
+    int needs_eab;                      /* such a one that makes no account without a binding ... */
+    int needs_email;                    /* ... or without a contact */
+    const char *account_file;           /* secrets, read at start as root; NULL: none */
+    const char *eab_file;
+    httpd_config_place_t place;
+} httpd_config_ca_t;
+
 /** What there is once for the whole server. */
 typedef struct httpd_config_global_t {
-    acme_client_config_t ca;
-    const char *account_file;           /* NULL: the key is kept in the cache */
-    manager_budget_rate_t rate;
-    int test;
-    int ca_is_public;                   /* one of the built-in names */
-    httpd_config_place_t ca_place;      /* line 0: no AutocertCA line */
+    apr_array_header_t *cas;            /* of httpd_config_ca_t *, preferred first; never empty once
+                                         * check_config has run */
+    int tos_any;                        /* AutocertAcceptTOS on */
+    apr_array_header_t *tos_urls;       /* of const char * */
     const char *email;
     int tos_set;
     const char *cache_kind;

@@ -6,18 +6,15 @@
 
 #include <ap_mpm.h>
 #include <ap_listen.h>
-#include <apr_file_info.h>
-#include <apr_lib.h>
 #include <apr_network_io.h>
-#include <apr_sha1.h>
 #include <apr_strings.h>
 #include <http_core.h>
 
-#include "acme/http.h"
 #include "base/hostname.h"
 #include "cache/dir.h"
 #include "challenge/challenge.h"
 #include "crypto/csr.h"
+#include "httpd/cas.h"
 #include "httpd/config.h"
 #include "httpd/host_policy.h"
 #include "httpd/values.h"
@@ -161,6 +158,17 @@ static const char *check_tls_vhost(const cmd_parms *cmd)
     return ap_find_linked_module("mod_ssl.c") == NULL ? refuse(cmd, NO_MOD_SSL) : check_port(cmd);
 }
 
+/* httpd reads no more words of a line than this, and says nothing of the rest. */
+#define WORDS_MAX 64
+
+static const char *check_words(const cmd_parms *cmd, int argc)
+{
+    if (argc < WORDS_MAX)
+        return NULL;
+    return refuse(cmd, apr_psprintf(cmd->pool, "has more than %d words, and httpd reads no more of a line: "
+                                    "write several lines", WORDS_MAX - 1));
+}
+
 static const char *set_domain(cmd_parms *cmd, void *dir, int argc, char *const argv[])
 {
     httpd_config_t *config = httpd_config_of(cmd->server);
@@ -173,7 +181,7 @@ static const char *set_domain(cmd_parms *cmd, void *dir, int argc, char *const a
     if (!cmd->server->is_virtual)
         return refuse(cmd, "belongs in <VirtualHost *:443>; for a server without virtual hosts "
                       "write \"AutocertListener NAME\" instead");
-    if ((err = check_tls_vhost(cmd)) != NULL)
+    if ((err = check_tls_vhost(cmd)) != NULL || (err = check_words(cmd, argc)) != NULL)
         return err;
     if (!config->listed)
         note_place(&config->place, cmd);
@@ -308,6 +316,8 @@ static const char *set_listener(cmd_parms *cmd, void *dir, int argc, char *const
         return err;
     if (ap_find_linked_module("mod_ssl.c") == NULL)
         return refuse(cmd, NO_MOD_SSL);
+    if ((err = check_words(cmd, argc)) != NULL)
+        return err;
     if (argc > 0 && read_address(cmd, argv[0], &host, &port))
         first = 1;
     if (first == argc)
@@ -334,171 +344,12 @@ static const char *set_listener(cmd_parms *cmd, void *dir, int argc, char *const
 
 /* --- The CA ------------------------------------------------------------------------ */
 
-/* CAs that are known by name. */
-static const struct {
-    const char *name;
-    const char *directory_url;
-    int test;
-    manager_budget_rate_t rate;
-} known_cas[] = {
-    { "letsencrypt", "https://acme-v02.api.letsencrypt.org/directory", 0,
-      { 280, APR_TIME_C(3) * 3600 * APR_USEC_PER_SEC } },
-    { "letsencrypt-staging", "https://acme-staging-v02.api.letsencrypt.org/directory", 1,
-      { 1400, APR_TIME_C(3) * 3600 * APR_USEC_PER_SEC } },
-};
-
-/* A CA given by its URL: the host is its name for people; for cache keys the whole URL counts. */
-static const char *name_unknown_ca(const cmd_parms *cmd, httpd_config_global_t *global, const char *url)
+static const char *add_ca(cmd_parms *cmd, void *dir, const char *args)
 {
-    unsigned char digest[APR_SHA1_DIGESTSIZE];
-    apr_sha1_ctx_t sha1;
-    const char *host = url + strlen("https://");
-
-    if (!acme_http_url_is_usable(url))
-        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is neither a known CA (letsencrypt, "
-                                        "letsencrypt-staging) nor the https URL of an ACME directory",
-                                        url));
-    apr_sha1_init(&sha1);
-    apr_sha1_update(&sha1, url, (unsigned int)strlen(url));
-    apr_sha1_final(digest, &sha1);
-    global->ca.name = apr_pstrndup(cmd->pool, host, strcspn(host, "/"));
-    global->ca.id = apr_psprintf(cmd->pool, "%02x%02x%02x%02x%02x%02x%02x%02x", digest[0], digest[1],
-                                 digest[2], digest[3], digest[4], digest[5], digest[6], digest[7]);
-    global->ca.directory_url = url;
-    global->ca_is_public = 0;
-    memset(&global->rate, 0, sizeof(global->rate));
-    return NULL;
-}
-
-static const char *check_file(const cmd_parms *cmd, const char *path, int secret)
-{
-    apr_finfo_t info;
-    apr_status_t rv = apr_stat(&info, path, APR_FINFO_TYPE | APR_FINFO_PROT, cmd->pool);
-
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
-        return refuse(cmd, apr_psprintf(cmd->pool, "%s does not exist: write the path of a PEM file", path));
-    if (rv != APR_SUCCESS)      /* "-t" may be run by a user who cannot look */
-        return NULL;
-    if (info.filetype != APR_REG)
-        return refuse(cmd, apr_psprintf(cmd->pool, "%s is not a file: write the path of a PEM file", path));
-    if (secret && (info.protection & (APR_FPROT_GREAD | APR_FPROT_GWRITE | APR_FPROT_WREAD
-                                      | APR_FPROT_WWRITE)))
-        return refuse(cmd, apr_psprintf(cmd->pool, "%s is a secret that others can read: "
-                                        "run \"chmod 600 %s\"", path, path));
-    return NULL;
-}
-
-static const char *set_ca_cafile(cmd_parms *cmd, const char *value)
-{
-    const char *path = ap_server_root_relative(cmd->pool, value);
-
-    httpd_config_global()->ca.cafile = path;
-    return check_file(cmd, path, 0);
-}
-
-static const char *check_email(const cmd_parms *cmd, const char *value)
-{
-    const char *at = strchr(value, '@'), *c;
-
-    for (c = value; *c != '\0'; c++)
-        if (!apr_isgraph(*c) || strchr(",?&%<>\"", *c))
-            at = NULL;
-    if (at == NULL || at == value || at[1] == '\0' || strchr(at + 1, '@'))
-        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is not a mail address: write for example "
-                                        "\"webmaster@example.org\"", value));
-    return NULL;
-}
-
-static const char *set_ca_email(cmd_parms *cmd, const char *value)
-{
-    httpd_config_global()->ca.email = value;
-    return check_email(cmd, value);
-}
-
-static const char *set_ca_account(cmd_parms *cmd, const char *value)
-{
-    const char *path = ap_server_root_relative(cmd->pool, value);
-
-    httpd_config_global()->account_file = path;
-    return check_file(cmd, path, 1);
-}
-
-static const char *set_ca_proxy(cmd_parms *cmd, const char *value)
-{
-    if (strcmp(value, "none") == 0)
-        value = NULL;
-    else if (strncasecmp(value, "http://", 7) != 0 && strncasecmp(value, "https://", 8) != 0
-             && strncasecmp(value, "socks5h://", 10) != 0)
-        return refuse(cmd, apr_psprintf(cmd->pool, "\"proxy=%s\" is no proxy: write \"proxy=none\" or "
-                                        "\"proxy=http://HOST:PORT\"", value));
-    httpd_config_global()->ca.proxy = value;
-    return NULL;
-}
-
-static const char *set_ca_orders(cmd_parms *cmd, const char *value)
-{
-    return refuse(cmd, httpd_values_rate(&httpd_config_global()->rate, value, cmd->pool));
-}
-
-static const char *set_ca_test(cmd_parms *cmd, const char *value)
-{
-    if (strcasecmp(value, "on") != 0 && strcasecmp(value, "off") != 0)
-        return refuse(cmd, apr_psprintf(cmd->pool, "\"test=%s\": write \"test=on\" or \"test=off\"", value));
-    httpd_config_global()->test = strcasecmp(value, "on") == 0;
-    return NULL;
-}
-
-static const struct {
-    const char *key;
-    const char *(*set)(cmd_parms *cmd, const char *value);
-} ca_keys[] = {
-    { "cafile", set_ca_cafile },   { "email", set_ca_email },   { "account", set_ca_account },
-    { "proxy", set_ca_proxy },     { "orders", set_ca_orders }, { "test", set_ca_test },
-};
-
-static const char *set_ca_key(cmd_parms *cmd, const char *arg)
-{
-    size_t i, n = strcspn(arg, "=");
-
-    for (i = 0; arg[n] == '=' && i < sizeof(ca_keys) / sizeof(ca_keys[0]); i++)
-        if (strlen(ca_keys[i].key) == n && strncasecmp(arg, ca_keys[i].key, n) == 0)
-            return ca_keys[i].set(cmd, arg + n + 1);
-    return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" is not one of cafile=FILE, email=ADDRESS, "
-                                    "account=FILE, proxy=URL|none, orders=N/PERIOD, test=on", arg));
-}
-
-static const char *set_ca(cmd_parms *cmd, void *dir, int argc, char *const argv[])
-{
-    httpd_config_global_t *global = httpd_config_global();
     const char *err = check_global(cmd);
-    size_t k, known = sizeof(known_cas) / sizeof(known_cas[0]);
-    int i;
 
     (void)dir;
-    if (err != NULL)
-        return err;
-    if (argc < 1)
-        return refuse(cmd, "needs the name of a CA or the URL of its directory, for example "
-                      "\"AutocertCA letsencrypt\"");
-    if (global->ca_place.line > 0)
-        return refuse(cmd, apr_psprintf(cmd->pool, "stands already at %s:%d: write one line",
-                                        global->ca_place.file, global->ca_place.line));
-    note_place(&global->ca_place, cmd);
-    for (k = 0; k < known && strcasecmp(argv[0], known_cas[k].name) != 0; k++)
-        ;
-    if (k < known) {
-        global->ca.name = global->ca.id = known_cas[k].name;
-        global->ca.directory_url = known_cas[k].directory_url;
-        global->rate = known_cas[k].rate;
-        global->test = known_cas[k].test;
-    }
-    else if ((err = name_unknown_ca(cmd, global, argv[0])) != NULL) {
-        return err;
-    }
-    for (i = 1; i < argc; i++)
-        if ((err = set_ca_key(cmd, argv[i])) != NULL)
-            return err;
-    return NULL;
+    return err ? err : refuse(cmd, httpd_cas_add(cmd, args));
 }
 
 static const char *set_accept_tos(cmd_parms *cmd, void *dir, const char *arg)
@@ -510,13 +361,13 @@ static const char *set_accept_tos(cmd_parms *cmd, void *dir, const char *arg)
     if (err != NULL)
         return err;
     if (strcasecmp(arg, "off") == 0) {
-        global->ca.tos_any = global->tos_set = 0;
+        global->tos_any = global->tos_set = 0;
     }
     else if (strcasecmp(arg, "on") == 0) {
-        global->ca.tos_any = global->tos_set = 1;
+        global->tos_any = global->tos_set = 1;
     }
     else if (strchr(arg, ':') != NULL) {
-        *(const char **)apr_array_push((apr_array_header_t *)global->ca.tos_urls) = arg;
+        APR_ARRAY_PUSH(global->tos_urls, const char *) = arg;
         global->tos_set = 1;
     }
     else {
@@ -531,9 +382,9 @@ static const char *set_email(cmd_parms *cmd, void *dir, const char *arg)
     const char *err = check_global(cmd);
 
     (void)dir;
-    if (err == NULL && (err = check_email(cmd, arg)) == NULL)
+    if (err == NULL)
         httpd_config_global()->email = arg;
-    return err;
+    return err ? err : refuse(cmd, httpd_values_email(arg, cmd->pool));
 }
 
 /* --- The cache and memory -------------------------------------------------------------- */
@@ -781,8 +632,9 @@ const command_rec httpd_directives_table[] = {
                       "which names that no AutocertDomain lists may get a certificate"),
     AP_INIT_TAKE_ARGV("AutocertListener", set_listener, NULL, RSRC_CONF,
                       "[[address:]port] and names of a complete HTTPS server"),
-    AP_INIT_TAKE_ARGV("AutocertCA", set_ca, NULL, RSRC_CONF,
-                      "name or directory URL of the ACME server, then key=value settings"),
+    AP_INIT_RAW_ARGS("AutocertCA", add_ca, NULL, RSRC_CONF,
+                      "name or directory URL of an ACME server, then key=value settings; several lines "
+                     "are tried in order"),
     AP_INIT_ITERATE("AutocertAcceptTOS", set_accept_tos, NULL, RSRC_CONF,
                     "on, or the URLs of the terms of service that are agreed to"),
     AP_INIT_TAKE1("AutocertEmail", set_email, NULL, RSRC_CONF, "contact of the ACME account"),

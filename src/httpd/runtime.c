@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <ap_mpm.h>
-#include <apr_file_io.h>
 #include <apr_shm.h>
 #include <apr_strings.h>
 #include <http_config.h>
@@ -17,8 +16,6 @@
 #include "httpd/host_policy.h"
 
 APLOG_USE_MODULE(autocert);
-
-#define SECRET_MAX (16 * 1024)          /* bytes of a secret file */
 
 /** What outlives the configuration, in the process pool. */
 typedef struct retained_t {
@@ -104,31 +101,6 @@ void httpd_runtime_prepare(apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s)
                      "watchdog; it looks for requests four times a second");
     prepare_cache(s, ptemp);
     httpd_host_policy_load_files(s, ptemp);
-}
-
-void httpd_runtime_read_secrets(apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s)
-{
-    httpd_config_global_t *global = httpd_config_global();
-    apr_size_t len = SECRET_MAX;
-    apr_file_t *file = NULL;
-    char *text;
-    apr_status_t rv;
-
-    if (global->account_file == NULL)
-        return;
-    text = apr_palloc(pconf, len + 1);
-    rv = apr_file_open(&file, global->account_file, APR_FOPEN_READ, APR_OS_DEFAULT, ptemp);
-    if (rv == APR_SUCCESS) {
-        rv = apr_file_read_full(file, text, len, &len);
-        apr_file_close(file);
-    }
-    if (rv != APR_SUCCESS && rv != APR_EOF) {
-        ap_log_error(APLOG_MARK, APLOG_ERR, rv, s, "AC0036: autocert: the account key %s cannot be read; "
-                     "the account kept in the cache is used", global->account_file);
-        return;
-    }
-    text[len] = '\0';
-    global->ca.account_pem = text;
 }
 
 static int query_mpm(int what)

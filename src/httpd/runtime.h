@@ -25,10 +25,6 @@ typedef struct httpd_runtime_t {
 /** The one of this process. Any thread; read only after child_init. */
 const httpd_runtime_t *httpd_runtime(void);
 
-/** post_config, second pass, first thing: read the secret files (account=) while this is still
- * root. One that cannot be read is logged; the account kept in the cache is used then. */
-void httpd_runtime_read_secrets(apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s);
-
 /** post_config, second pass: shared memory (found again after a graceful restart), pipe and the
  * cache's place. Problems are logged; the server starts all the same. */
 void httpd_runtime_prepare(apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s);

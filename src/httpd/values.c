@@ -138,3 +138,16 @@ const char *httpd_values_renewal(manager_policy_renewal_t *value, const char *te
     return value->before > 0 ? NULL : "0 would renew when it is too late: write for example \"33%\" "
                                       "or \"30d\"";
 }
+
+const char *httpd_values_email(const char *text, apr_pool_t *pool)
+{
+    const char *at = strchr(text, '@'), *c;
+
+    for (c = text; *c != '\0'; c++)
+        if (!apr_isgraph(*c) || strchr(",?&%<>\"", *c))
+            at = NULL;
+    if (at == NULL || at == text || at[1] == '\0' || strchr(at + 1, '@'))
+        return apr_psprintf(pool, "\"%s\" is not a mail address: write for example "
+                            "\"webmaster@example.org\"", text);
+    return NULL;
+}

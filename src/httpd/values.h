@@ -27,4 +27,7 @@ const char *httpd_values_rate(manager_budget_rate_t *value, const char *text, ap
 /** A duration, or a share of the lifetime: 1% to 90%. */
 const char *httpd_values_renewal(manager_policy_renewal_t *value, const char *text, apr_pool_t *pool);
 
+/** A mail address, as the contact of an account. */
+const char *httpd_values_email(const char *text, apr_pool_t *pool);
+
 #endif

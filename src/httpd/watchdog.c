@@ -14,6 +14,7 @@
 
 #include "base/stop.h"
 #include "cache/dir.h"
+#include "httpd/cas.h"
 #include "httpd/config.h"
 #include "httpd/runtime.h"
 #include "manager/scheduler.h"
@@ -75,9 +76,7 @@ static void describe(manager_scheduler_config_t *config, cache_t *cache)
     config->policy = global->policy;
     config->vhosts = global->vhosts;
     config->cache_text = global->cache_argument;
-    config->ca = &global->ca;
-    config->rate = global->rate;
-    config->test = global->test;
+    config->cas = httpd_cas_list(watchdog.pool);
     config->cache = cache;
     config->segment = runtime->segment;
     config->present = runtime->present;

@@ -146,6 +146,17 @@ static apr_time_t find_visit(manager_calendar_t *calendar, const manager_policy_
     return now;
 }
 
+/* Orders that are due before a later walk would find them wait in the queue; questions to a CA are late
+ * by an interval rather: there are many of them, and they need not be punctual. */
+static int is_for_queue(const manager_calendar_t *calendar, const manager_order_result_t *result,
+                        apr_time_t now)
+{
+    if (result->due <= now)
+        return !manager_calendar_will_find(calendar, result->next, now);
+    return !manager_calendar_will_find(calendar, result->due, now)
+        || (result->ask > 0 && result->ask <= now);
+}
+
 static void look_at(manager_calendar_t *calendar, manager_queue_t *queue, const entry_t *entry,
                     apr_time_t now)
 {
@@ -166,7 +177,7 @@ static void look_at(manager_calendar_t *calendar, manager_queue_t *queue, const 
     if (!entry->preload
         && find_visit(calendar, &name, entry->key, result.visited, now) < now - name.settings->retire)
         return;
-    if (!manager_calendar_will_find(calendar, result.next, now) && manager_queue_find(queue, &name) == NULL)
+    if (is_for_queue(calendar, &result, now) && manager_queue_find(queue, &name) == NULL)
         manager_queue_add(queue, &name);
 }
 

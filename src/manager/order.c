@@ -7,60 +7,48 @@
 #include <apr_strings.h>
 
 #include "acme/order.h"
-#include "base/json.h"
+#include "acme/order_list.h"
 #include "base/log.h"
-#include "challenge/challenge.h"
+#include "base/step.h"
 #include "crypto/bundle.h"
+#include "crypto/cert.h"
 #include "crypto/csr.h"
+#include "manager/authorize.h"
+#include "manager/job.h"
 #include "manager/ledger.h"
+#include "manager/renewal.h"
+#include "manager/saved.h"
 
-#define KINDS_MAX 8                                 /* challenge kinds tried for one name */
-#define SAVED_SUFFIX "+order"
-#define SAVED_VERSION 1                             /* layout of the "+order" record */
 #define BUSY_RETRY apr_time_from_msec(500)          /* another process has the name's lock */
 #define AHEAD_MAX apr_time_from_sec(30)             /* a certificate of the near future is waited for */
 #define CANCELLED_RETRY apr_time_from_sec(1)
-#define ASK_AGAIN apr_time_from_sec(10)             /* a validation asked for by a child that is gone */
-#define ASKED_STEP apr_time_from_msec(250)          /* between two looks at that */
 #define INTERRUPTED_RETRY apr_time_from_sec(15)     /* the CA failed in the middle of an order */
+#define INTERRUPTIONS_MAX 3                         /* of one order; then it is a failure of the name */
+#define UNLOCKED_RETRY apr_time_from_sec(60)        /* the cache gives out no lock */
+#define NEXT_TRY_MAX (2 * MANAGER_LEDGER_WAIT_MAX)  /* no next try is later than that */
+#define LIFETIME_PART 20                            /* or so much of a short lifetime */
 
-/** One order being worked on. */
-typedef struct job_t {
-    const manager_order_context_t *context;
-    const manager_order_task_t *task;
-    const manager_policy_name_t *name;
-    char cache_key[MANAGER_POLICY_CACHE_KEY_SIZE];      /* of the certificate */
-    const char *saved_key;              /* of the private "+order" record */
-    manager_ledger_t ledger;
-    apr_interval_time_t lifetime;       /* of the certificate in service, 0: none */
-    apr_time_t started;
-    EVP_PKEY *key;                      /* of the certificate being ordered */
-    acme_order_t *order;
-    const char *asked;                  /* URL of the challenge the CA was told to validate, NULL: none */
-    apr_time_t asked_at;
-    const char *asked_type;
-    const char *asked_token;
-    const char *challenge;              /* the type that worked, NULL: none was needed */
-    int funded;                         /* an order of the budget is in hand */
-    int damaged;                        /* the file in the cache is no good at any time */
-    int under_way;                      /* the CA has answered about this order in this run */
-    manager_order_scope_t scope;
-    apr_pool_t *pool;
-} job_t;
-
-static apr_time_t now_of(const job_t *job)
+static apr_time_t now_of(const manager_job_t *job)
 {
     return job->context->now();
 }
 
-static const base_stop_t *stop_of(const job_t *job)
+static const base_stop_t *stop_of(const manager_job_t *job)
 {
-    return acme_client_stop(acme_account_client(job->context->account));
+    return acme_client_stop(acme_account_client(job->ca->account));
 }
 
-static const acme_client_config_t *ca_of(const manager_order_context_t *context)
+static const acme_client_config_t *acme_of(const manager_job_t *job)
 {
-    return acme_client_config(acme_account_client(context->account));
+    return &job->ca->config->acme;
+}
+
+static apr_uint32_t random_bits(void)
+{
+    apr_uint32_t random = 0;
+
+    apr_generate_random_bytes((unsigned char *)&random, sizeof(random));
+    return random;
 }
 
 /* --- What is there -------------------------------------------------------- */
@@ -101,170 +89,104 @@ static apr_status_t load_certificate(crypto_bundle_t **bundle, int *damaged,
     return rv;
 }
 
-static const char *saved_key_of(const manager_policy_name_t *name, apr_pool_t *pool)
+/* Does the CA that issued have renewal information, and is it wanted? Unknown counts as yes. */
+static int may_ask(const manager_order_context_t *context, int issuer)
+{
+    const manager_ca_t *ca;
+
+    if (issuer < 0)
+        return 0;
+    ca = manager_ca_at(context->cas, issuer);
+    return !ca->config->acme.no_renewal_info
+        && acme_client_has_renewal_info(acme_account_client(ca->account)) != 0;
+}
+
+/* When a certificate that is there has to be renewed or asked about. */
+static void plan(const manager_order_context_t *context, const manager_policy_name_t *name,
+                 const crypto_bundle_t *bundle, const manager_ledger_t *ledger,
+                 manager_order_result_t *result)
+{
+    manager_renewal_plan_t plan;
+    apr_time_t now = context->now();
+    int ours = manager_ledger_is_about(ledger, bundle);
+
+    result->issuer = ours ? manager_ca_find(context->configs, ledger->ca) : -1;
+    manager_renewal_plan(&plan, name, bundle, ledger, may_ask(context, result->issuer), now);
+    result->due = plan.due;
+    result->ask = plan.ask;
+    /* What a test CA issued is good for nobody once that CA is not configured any more. */
+    if (ours && ledger->test && result->issuer < 0)
+        result->due = now;
+    result->next = result->ask > 0 && result->ask < result->due ? result->ask : result->due;
+}
+
+/* What cache and ledger say of a name. @param bundle the certificate that can serve, NULL without one */
+static void examine(const manager_order_context_t *context, const manager_policy_name_t *name,
+                    manager_order_result_t *result, manager_ledger_t *ledger, crypto_bundle_t **bundle,
+                    apr_pool_t *pool)
 {
     char key[MANAGER_POLICY_CACHE_KEY_SIZE];
+    base_error_t err;
+    apr_time_t now = context->now();
 
-    return apr_pstrcat(pool, manager_policy_cache_key(name, key), SAVED_SUFFIX, NULL);
-}
-
-static int has_saved(const manager_order_context_t *context, const manager_policy_name_t *name,
-                     apr_pool_t *pool)
-{
-    autocert_cache_stat_t st;
-
-    return cache_stat(context->cache, AUTOCERT_CACHE_PRIVATE, saved_key_of(name, pool), &st, pool)
-           == APR_SUCCESS;
-}
-
-/* Who was killed between storing a certificate and forgetting its order left the order behind, and
- * its private key. Whoever holds the lock will forget it. */
-static void forget_finished(const manager_order_context_t *context, const manager_policy_name_t *name,
-                            apr_pool_t *pool)
-{
-    cache_lock_t *lock = NULL;
-
-    if (cache_lock(context->cache, name->name, &lock) != APR_SUCCESS)
-        return;
-    cache_remove(context->cache, AUTOCERT_CACHE_PRIVATE, saved_key_of(name, pool), pool);
-    cache_unlock(lock);
+    memset(result, 0, sizeof(*result));
+    *bundle = NULL;
+    base_error_clear(&err);
+    result->known = 1;
+    result->issuer = -1;
+    result->saved = manager_saved_ca(context, name, pool);
+    manager_ledger_load(ledger, context->cache, manager_policy_cache_key(name, key), pool);
+    manager_ledger_reconfigure(ledger, manager_policy_fingerprint(name->settings, context->configs), now);
+    /* Of a clock that was far ahead. */
+    if (ledger->next_try > now + NEXT_TRY_MAX)
+        ledger->next_try = 0;
+    result->visited = ledger->visited;
+    result->avoid = manager_ledger_avoid(ledger, context->configs, now);
+    if (load_certificate(bundle, &result->damaged, context, name, pool, &err) == APR_SUCCESS) {
+        result->not_before = (*bundle)->not_before;
+        result->not_after = (*bundle)->not_after;
+        plan(context, name, *bundle, ledger, result);
+    }
+    else if (err.status != APR_NOTFOUND) {
+        base_log(BASE_LOG_WARNING, "AC0301", name->name,
+                 "the certificate in the cache cannot serve: %s; a new one is obtained", err.detail);
+    }
+    if (result->due <= now && ledger->next_try > now) {
+        result->next = ledger->next_try;
+        result->problem = ledger->problem;
+    }
 }
 
 void manager_order_look(const manager_order_context_t *context, const manager_policy_name_t *name,
                         manager_order_result_t *result, apr_pool_t *pool)
 {
     crypto_bundle_t *bundle = NULL;
-    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
     manager_ledger_t ledger;
-    base_error_t err;
-    apr_time_t now = context->now();
 
-    memset(result, 0, sizeof(*result));
-    base_error_clear(&err);
-    result->saved = has_saved(context, name, pool);
-    manager_ledger_load(&ledger, context->cache, manager_policy_cache_key(name, key), pool);
-    result->visited = ledger.visited;
-    if (load_certificate(&bundle, &result->damaged, context, name, pool, &err) == APR_SUCCESS) {
-        result->not_before = bundle->not_before;
-        result->not_after = bundle->not_after;
-        result->next = manager_policy_renew_at(name, bundle->not_before, bundle->not_after);
-        /* What a test CA issued is good for nobody once another CA is configured. */
-        if (ledger.test && strcmp(ledger.ca, ca_of(context)->directory_url) != 0)
-            result->next = now;
-        crypto_bundle_free(bundle);
-    }
-    else if (err.status != APR_NOTFOUND) {
-        base_log(BASE_LOG_WARNING, "AC0301", name->name,
-                 "the certificate in the cache cannot serve: %s; a new one is obtained", err.detail);
-    }
-    if (result->next <= now && ledger.next_try > now) {
-        result->next = ledger.next_try;
-        result->problem = ledger.problem;
-    }
-    else if (result->next > now && result->saved) {
-        result->saved = 0;
-        forget_finished(context, name, pool);
+    examine(context, name, result, &ledger, &bundle, pool);
+    crypto_bundle_free(bundle);
+    if (result->due > context->now() && manager_saved_exists(context, name, pool)) {
+        result->saved = -1;
+        manager_saved_tidy(context, name, pool);
     }
 }
 
-/* --- The saved order: what lets the next child go on ----------------------- */
+/* --- Placing an order, or going on with one -------------------------------- */
 
-static void forget_saved(job_t *job)
+/* Non-zero when an order can still end well; CAs need not say of one that ran out that it is invalid. */
+static int is_of_use(const acme_order_t *order, apr_time_t now)
 {
-    cache_remove(job->context->cache, AUTOCERT_CACHE_PRIVATE, job->saved_key, job->pool);
+    if (order->status == ACME_OBJECT_PENDING || order->status == ACME_OBJECT_READY)
+        return order->expires == 0 || order->expires > now;
+    return order->status != ACME_OBJECT_INVALID;
 }
 
-static apr_status_t save_order(job_t *job, base_error_t *err)
+/* Go on with the saved order whose URL is known. */
+static apr_status_t resume_known(manager_job_t *job, const char *url, base_error_t *err)
 {
-    acme_account_t *account = job->context->account;
-    char *pem = NULL, text[120];
-    const char *json;
-    apr_size_t len = 0;
-    apr_status_t rv = crypto_key_write(&pem, &len, job->key, job->pool, err);
+    apr_status_t rv = acme_order_fetch(&job->order, job->ca->account, url, job->pool, err);
 
-    if (rv != APR_SUCCESS)
-        return rv;
-    json = base_json_dump(json_pack("{s:i,s:s,s:s,s:s,s:s#,s:s*,s:s*,s:s*,s:I}", "v", SAVED_VERSION,
-                                    "ca", ca_of(job->context)->directory_url,
-                                    "account", acme_account_url(account, job->pool),
-                                    "order", job->order->url, "key", pem, (int)len,
-                                    "asked", job->asked, "type", job->asked_type,
-                                    "token", job->asked_token, "asked_at",
-                                    (json_int_t)apr_time_sec(job->asked_at)), job->pool);
-    if (json == NULL)
-        return base_error_set(err, BASE_ERROR_LOCAL, APR_ENOMEM, "the order cannot be saved");
-    rv = cache_put(job->context->cache, AUTOCERT_CACHE_PRIVATE, job->saved_key, json, strlen(json),
-                   job->pool);
-    OPENSSL_cleanse((char *)json, strlen(json));
-    if (rv != APR_SUCCESS)
-        return base_error_set(err, BASE_ERROR_LOCAL, rv, "the order cannot be saved in the cache: %s",
-                              apr_strerror(rv, text, sizeof(text)));
-    return APR_SUCCESS;
-}
-
-/* The key and URL of a saved order of this CA and account, or NULL. */
-static const char *load_saved(job_t *job)
-{
-    acme_account_t *account = job->context->account;
-    const char *url = NULL, *account_url = acme_account_url(account, job->pool);
-    char *data = NULL;
-    apr_size_t len = 0;
-    json_t *json;
-
-    if (cache_get(job->context->cache, AUTOCERT_CACHE_PRIVATE, job->saved_key, &data, &len,
-                  job->pool) != APR_SUCCESS)
-        return NULL;
-    json = base_json_parse_object(data, len, job->pool);
-    OPENSSL_cleanse(data, len);
-    if (base_json_integer(json, "v", 0) == SAVED_VERSION) {
-        const char *ca = base_json_string(json, "ca"), *owner = base_json_string(json, "account");
-        const char *pem = base_json_string(json, "key");
-
-        url = base_json_string(json, "order");
-        if (ca == NULL || owner == NULL || pem == NULL || url == NULL || account_url == NULL
-            || strcmp(ca, ca_of(job->context)->directory_url) != 0
-            || strcmp(owner, account_url) != 0
-            || crypto_key_read(&job->key, pem, strlen(pem), NULL) != APR_SUCCESS
-            || !crypto_key_is(job->key, manager_policy_key_type(job->name)))
-            url = NULL;
-        job->asked = url != NULL ? base_json_string(json, "asked") : NULL;
-        job->asked_type = job->asked != NULL ? base_json_string(json, "type") : NULL;
-        job->asked_token = job->asked != NULL ? base_json_string(json, "token") : NULL;
-        job->asked_at = apr_time_from_sec(base_json_integer(json, "asked_at", 0));
-    }
-    if (url == NULL) {
-        EVP_PKEY_free(job->key);
-        job->key = NULL;
-    }
-    return url;
-}
-
-/* An answer that a child left published when it was stopped, of a challenge that is over now. */
-static void withdraw_left(job_t *job)
-{
-    const challenge_kind_t *kind = job->asked_type != NULL ? challenge_find(job->asked_type) : NULL;
-    challenge_task_t task;
-
-    if (kind == NULL || job->asked_token == NULL)
-        return;
-    memset(&task, 0, sizeof(task));
-    task.cache = job->context->cache;
-    task.name = job->name->name;
-    task.token = job->asked_token;
-    kind->withdraw(&task, job->pool);
-    job->asked_type = job->asked_token = NULL;
-}
-
-/* Go on with a saved order when the CA still has a use for it. */
-static apr_status_t resume_order(job_t *job, base_error_t *err)
-{
-    const char *url = load_saved(job);
-    apr_status_t rv;
-
-    if (url == NULL)
-        return APR_NOTFOUND;
-    rv = acme_order_fetch(&job->order, job->context->account, url, job->pool, err);
-    if (rv == APR_SUCCESS && job->order->status != ACME_ORDER_INVALID) {
+    if (rv == APR_SUCCESS && is_of_use(job->order, now_of(job))) {
         job->under_way = 1;
         base_log(BASE_LOG_INFO, "AC0111", job->name->name, "going on with the order %s", url);
         return APR_SUCCESS;
@@ -274,18 +196,53 @@ static apr_status_t resume_order(job_t *job, base_error_t *err)
     base_log(BASE_LOG_INFO, "AC0112", job->name->name,
              "the saved order %s is of no use any more; a new one is placed", url);
     base_error_clear(err);
-    withdraw_left(job);
-    forget_saved(job);
-    EVP_PKEY_free(job->key);
-    job->key = NULL;
-    job->order = NULL;
+    manager_authorize_withdraw_left(job);
+    manager_saved_forget(job);
     return APR_NOTFOUND;
 }
 
+/* An order was about to be placed: does the CA have it? Else its key is good for the next one. */
+static apr_status_t resume_unknown(manager_job_t *job, base_error_t *err)
+{
+    apr_status_t rv = acme_order_list_find(&job->order, job->ca->account, job->name->name, job->placed_at,
+                                           job->pool, err);
+
+    if (rv != APR_SUCCESS)
+        return rv;
+    job->under_way = 1;
+    base_log(BASE_LOG_INFO, "AC0115", job->name->name, "found the order %s that was placed "
+             "before; it goes on", job->order->url);
+    return manager_saved_store(job, err);
+}
+
+/* Go on with a saved order when the CA still has a use for it. */
+static apr_status_t resume_order(manager_job_t *job, base_error_t *err)
+{
+    const char *url = NULL;
+
+    if (manager_saved_load(job, &url) != APR_SUCCESS)
+        return APR_NOTFOUND;
+    return url != NULL ? resume_known(job, url, err) : resume_unknown(job, err);
+}
+
+/* Another thread or process may have been told to leave the CA alone since this one was sent. */
+static apr_status_t check_ca(manager_job_t *job, base_error_t *err)
+{
+    manager_ca_health_t health;
+
+    manager_ca_load(&health, job->ca->config, job->context->cache, now_of(job), job->pool);
+    if (health.failures == 0 || health.until <= now_of(job))
+        return APR_SUCCESS;
+    *err = health.problem;
+    job->scope = MANAGER_ORDER_SCOPE_CA;
+    return err->status;
+}
+
 /* Take an order from the CA's budget; none left is a matter of the CA, not of the name. */
-static apr_status_t take_budget(job_t *job, base_error_t *err)
+static apr_status_t take_budget(manager_job_t *job, base_error_t *err)
 {
     const manager_order_context_t *context = job->context;
+    const manager_budget_rate_t *rate = &job->ca->config->rate;
     int everybody = 1;
     apr_time_t when = 0;
     char text[120];
@@ -296,18 +253,18 @@ static apr_status_t take_budget(job_t *job, base_error_t *err)
         return APR_SUCCESS;
     }
     if (job->task->demand)
-        rv = manager_budget_take_demand(context->cache, ca_of(context)->id, &context->rate,
+        rv = manager_budget_take_demand(context->cache, acme_of(job)->id, rate,
                                         job->name->name, now_of(job), &when, &everybody, stop_of(job),
                                         job->pool);
     else
-        rv = manager_budget_take(context->cache, ca_of(context)->id, &context->rate, now_of(job), &when,
+        rv = manager_budget_take(context->cache, acme_of(job)->id, rate, now_of(job), &when,
                                  stop_of(job), job->pool);
     if (rv == APR_SUCCESS)
         return rv;
     if (rv == APR_EAGAIN) {
         job->scope = everybody ? MANAGER_ORDER_SCOPE_CA : MANAGER_ORDER_SCOPE_DEMAND;
         base_error_set(err, BASE_ERROR_WAIT, rv, "the order budget of %d per %" APR_TIME_T_FMT
-                       " s is used up", context->rate.orders, apr_time_sec(context->rate.period));
+                       " s is used up", rate->orders, apr_time_sec(rate->period));
         err->retry_at = when;
         return rv;
     }
@@ -319,223 +276,67 @@ static apr_status_t take_budget(job_t *job, base_error_t *err)
                           apr_strerror(rv, text, sizeof(text)));
 }
 
-static void return_budget(job_t *job)
+static void return_budget(manager_job_t *job)
 {
     const manager_order_context_t *context = job->context;
+    const manager_budget_rate_t *rate = &job->ca->config->rate;
 
     if (job->task->demand)
-        manager_budget_return_demand(context->cache, ca_of(context)->id, &context->rate, job->name->name,
+        manager_budget_return_demand(context->cache, acme_of(job)->id, rate, job->name->name,
                                      now_of(job), stop_of(job), job->pool);
     else
-        manager_budget_return(context->cache, ca_of(context)->id, &context->rate, now_of(job),
+        manager_budget_return(context->cache, acme_of(job)->id, rate, now_of(job),
                               stop_of(job), job->pool);
 }
 
-static apr_status_t place_order(job_t *job, base_error_t *err)
+/* The account may have changed since the certificate that is replaced was issued. */
+static const char *choose_replaces(const manager_job_t *job)
 {
-    const manager_order_context_t *context = job->context;
+    const char *account = acme_account_url(job->ca->account, job->pool);
+
+    return account != NULL && strcmp(account, job->ledger.account) == 0 ? job->replaces : NULL;
+}
+
+/* The key and the intention are stored before the CA is asked: who is killed in between finds the order
+ * again and has its key. */
+static apr_status_t place_order(manager_job_t *job, base_error_t *err)
+{
+    acme_order_request_t wanted = { job->name->name, choose_replaces(job) };
     apr_status_t rv;
 
-    if ((rv = take_budget(job, err)) != APR_SUCCESS)
+    if ((rv = check_ca(job, err)) != APR_SUCCESS || (rv = take_budget(job, err)) != APR_SUCCESS)
         return rv;
-    EVP_PKEY_free(job->key);
-    job->key = NULL;
-    job->asked = job->asked_type = job->asked_token = NULL;
-    rv = crypto_key_generate(&job->key, manager_policy_key_type(job->name), err);
+    if (job->key == NULL)
+        rv = crypto_key_generate(&job->key, manager_policy_key_type(job->name), err);
+    job->placed_at = now_of(job);
     if (rv == APR_SUCCESS)
-        rv = acme_order_create(&job->order, context->account, job->name->name, job->pool, err);
+        rv = manager_saved_store(job, err);
     if (rv != APR_SUCCESS) {
-        /* No answer: the CA counted nothing. Cut off by a stop it may have. */
+        return_budget(job);
+        return rv;
+    }
+    base_step(BASE_STEP_INTENDED);
+    job->placing = 1;
+    rv = acme_order_create(&job->order, job->ca->account, &wanted, job->pool, err);
+    base_step(BASE_STEP_PLACED);
+    if (rv != APR_SUCCESS) {
+        /* No answer: the CA counted nothing, or it will be found. Cut off by a stop it may have. */
         if (err->http_status == 0 && err->kind != BASE_ERROR_CANCELLED)
             return_budget(job);
+        else if (err->http_status != 0)
+            manager_saved_forget(job);
         return rv;
     }
+    job->placing = 0;
     job->under_way = 1;
-    return save_order(job, err);
-}
-
-/* --- Authorizations -------------------------------------------------------- */
-
-/* The kinds to try, best first. The one that worked last time leads; after a failure each
- * later try uses one kind, in turn: CAs count failed validations. */
-static int choose_kinds(const job_t *job, const challenge_kind_t *kinds[KINDS_MAX])
-{
-    const apr_array_header_t *wanted = job->name->settings->challenges;
-    int i, n = 0;
-
-    for (i = 0; i < wanted->nelts && n < KINDS_MAX; i++) {
-        const challenge_kind_t *kind = APR_ARRAY_IDX(wanted, i, const challenge_kind_t *);
-
-        if (n > 0 && strcmp(kind->type, job->ledger.challenge) == 0) {
-            memmove(&kinds[1], &kinds[0], n * sizeof(kinds[0]));
-            kinds[0] = kind;
-        }
-        else {
-            kinds[n] = kind;
-        }
-        n++;
-    }
-    if (job->ledger.failures > 0 && n > 1) {
-        kinds[0] = kinds[job->ledger.failures % n];
-        n = 1;
-    }
-    return n;
-}
-
-/* A child that is gone may have asked for this validation already, and there are CAs that start a
- * second one for each time they are asked: the late one would meet a challenge that is answered no
- * more, and end the order. So it is given time first; *needed says whether to ask now. */
-static apr_status_t await_asked(job_t *job, const char *url, const acme_order_challenge_t *challenge,
-                                int *needed, base_error_t *err)
-{
-    apr_status_t rv;
-
-    *needed = 0;
-    while (job->asked != NULL && strcmp(job->asked, challenge->url) == 0
-           && now_of(job) >= job->asked_at && now_of(job) - job->asked_at < ASK_AGAIN) {
-        acme_order_authorization_t *authorization = NULL;
-        const acme_order_challenge_t *latest;
-
-        if (base_stop_wait(stop_of(job), ASKED_STEP) != APR_SUCCESS)
-            return base_error_set(err, BASE_ERROR_CANCELLED, APR_EINTR, "stopped");
-        rv = acme_order_authorization(&authorization, job->context->account, url, job->pool, err);
-        if (rv != APR_SUCCESS)
-            return rv;
-        latest = acme_order_challenge_find(authorization, challenge->type);
-        if (authorization->status != ACME_ORDER_PENDING || latest == NULL
-            || latest->status != ACME_ORDER_PENDING)
-            return APR_SUCCESS;
-    }
-    *needed = 1;
-    job->asked = challenge->url;
-    job->asked_type = challenge->type;
-    job->asked_token = challenge->token;
-    job->asked_at = now_of(job);
-    return save_order(job, err);
-}
-
-/* Tell the CA to validate a challenge, once. */
-static apr_status_t ask(job_t *job, const char *url, const acme_order_challenge_t *challenge,
-                        base_error_t *err)
-{
-    int needed = 0;
-    apr_status_t rv = APR_SUCCESS;
-
-    if (challenge->status == ACME_ORDER_PENDING)
-        rv = await_asked(job, url, challenge, &needed, err);
-    if (rv == APR_SUCCESS && needed)
-        rv = acme_order_challenge_accept(job->context->account, challenge->url, job->pool, err);
-    return rv;
-}
-
-/* Publish, trigger, wait, withdraw: one challenge. An answer stays published when this child
- * is stopped in between: the CA may still come for it, and the order is resumed. */
-static apr_status_t prove(job_t *job, const char *url, const challenge_kind_t *kind,
-                          const acme_order_challenge_t *challenge, base_error_t *err)
-{
-    acme_account_t *account = job->context->account;
-    challenge_task_t task;
-    apr_status_t rv;
-
-    task.cache = job->context->cache;
-    task.name = job->name->name;
-    task.token = challenge->token;
-    task.key_authorization = acme_account_key_authorization(account, challenge->token, job->pool);
-    task.now = now_of(job);
-    if (task.key_authorization == NULL)
-        return base_error_set(err, BASE_ERROR_LOCAL, APR_EGENERAL, "the account has no key");
-    if ((rv = kind->publish(&task, job->pool, err)) != APR_SUCCESS)
-        return rv;
-    rv = ask(job, url, challenge, err);
-    if (rv == APR_SUCCESS)
-        rv = acme_order_authorization_wait(account, url, kind->type, job->pool, err);
-    if (rv == APR_SUCCESS || err->kind != BASE_ERROR_CANCELLED)
-        kind->withdraw(&task, job->pool);
-    if (rv == APR_SUCCESS)
-        job->challenge = kind->type;
-    return rv;
-}
-
-/* Make one authorization valid with a kind. APR_ENOTIMPL when the CA does not offer it. */
-static apr_status_t authorize_one(job_t *job, const char *url, const challenge_kind_t *kind,
-                                  base_error_t *err)
-{
-    acme_order_authorization_t *authorization = NULL;
-    const acme_order_challenge_t *challenge;
-    apr_status_t rv = acme_order_authorization(&authorization, job->context->account, url,
-                                               job->pool, err);
-
-    if (rv != APR_SUCCESS || authorization->status == ACME_ORDER_VALID)
-        return rv;
-    if (authorization->status == ACME_ORDER_INVALID)
-        return base_error_set(err, BASE_ERROR_VALIDATION, APR_EGENERAL,
-                              "the CA holds the authorization for invalid");
-    if (strcmp(authorization->identifier, job->name->name) != 0)
-        return base_error_set(err, BASE_ERROR_VALIDATION, APR_EGENERAL,
-                              "the CA asks to prove another name, %s", authorization->identifier);
-    challenge = acme_order_challenge_find(authorization, kind->type);
-    if (challenge == NULL)
-        return base_error_set(err, BASE_ERROR_VALIDATION, APR_ENOTIMPL,
-                              "the CA does not offer %s for it", kind->type);
-    rv = prove(job, url, kind, challenge, err);
-    if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION)
-        acme_order_authorization_deactivate(job->context->account, url, job->pool);
-    return rv;
-}
-
-static apr_status_t authorize_all(job_t *job, const challenge_kind_t *kind, base_error_t *err)
-{
-    int i;
-
-    for (i = 0; i < job->order->authorizations->nelts; i++) {
-        const char *url = APR_ARRAY_IDX(job->order->authorizations, i, const char *);
-        apr_status_t rv = authorize_one(job, url, kind, err);
-
-        if (rv != APR_SUCCESS)
-            return rv;
-    }
-    return acme_order_wait_ready(&job->order, job->context->account, job->pool, err);
-}
-
-/* An order whose authorizations are all valid: try one kind after the other. A failed
- * validation ends the order at most CAs, so the next kind has a new one. */
-static apr_status_t get_ready(job_t *job, base_error_t *err)
-{
-    const challenge_kind_t *kinds[KINDS_MAX];
-    int i, n = choose_kinds(job, kinds);
-    base_error_t first;
-    apr_status_t rv = APR_SUCCESS;
-
-    base_error_clear(&first);
-    for (i = 0; i < n; i++) {
-        if (job->order == NULL && (rv = place_order(job, err)) != APR_SUCCESS)
-            return rv;
-        if (job->order->status != ACME_ORDER_PENDING)
-            return APR_SUCCESS;
-        rv = authorize_all(job, kinds[i], err);
-        if (rv == APR_SUCCESS || err->kind != BASE_ERROR_VALIDATION)
-            return rv;
-        base_log(BASE_LOG_INFO, "AC0113", job->name->name, "%s failed: %s %s; %s", kinds[i]->type,
-                 err->type, err->detail, i + 1 < n ? kinds[i + 1]->type : "no other kind is tried now");
-        if (rv != APR_ENOTIMPL) {       /* the same order can go on with a kind that is offered */
-            forget_saved(job);
-            job->order = NULL;
-        }
-        if (first.kind == BASE_ERROR_NONE || first.status == APR_ENOTIMPL) {
-            first = *err;
-            base_error_set(&first, err->kind, rv, "%s %s", kinds[i]->type, err->detail);
-            apr_cpystrn(first.type, err->type, sizeof(first.type));
-        }
-    }
-    *err = first;
-    if (first.kind == BASE_ERROR_NONE)
-        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EGENERAL, "no kind of challenge is configured");
+    rv = manager_saved_store(job, err);
+    base_step(BASE_STEP_SAVED);
     return rv;
 }
 
 /* --- The certificate ------------------------------------------------------- */
 
-static apr_status_t finalize(job_t *job, base_error_t *err)
+static apr_status_t finalize(manager_job_t *job, base_error_t *err)
 {
     unsigned char *csr = NULL;
     apr_size_t len = 0;
@@ -543,12 +344,12 @@ static apr_status_t finalize(job_t *job, base_error_t *err)
                                      job->name->settings->extensions, job->pool, err);
 
     if (rv == APR_SUCCESS)
-        rv = acme_order_finalize(&job->order, job->context->account, csr, len, job->pool, err);
+        rv = acme_order_finalize(&job->order, job->ca->account, csr, len, job->pool, err);
     return rv;
 }
 
 /* A certificate that begins in the future would be refused by every reader. */
-static apr_status_t wait_until_valid(job_t *job, const crypto_bundle_t *bundle, base_error_t *err)
+static apr_status_t wait_until_valid(manager_job_t *job, const crypto_bundle_t *bundle, base_error_t *err)
 {
     apr_interval_time_t ahead = bundle->not_before - now_of(job);
 
@@ -567,7 +368,7 @@ static apr_status_t wait_until_valid(job_t *job, const crypto_bundle_t *bundle, 
 }
 
 /* What is about to be overwritten may be somebody's only copy of a key. */
-static void set_aside(job_t *job)
+static void set_aside(manager_job_t *job)
 {
     cache_t *cache = job->context->cache;
     char *data = NULL;
@@ -581,20 +382,21 @@ static void set_aside(job_t *job)
     OPENSSL_cleanse(data, len);
 }
 
-static apr_status_t download_and_store(job_t *job, crypto_bundle_t **bundle, base_error_t *err)
+static apr_status_t download_and_store(manager_job_t *job, crypto_bundle_t **bundle, base_error_t *err)
 {
     const manager_order_context_t *context = job->context;
     char *pem = NULL, text[120];
     apr_size_t len = 0;
-    apr_status_t rv = acme_order_certificate(&pem, &len, job->order, context->account, job->pool, err);
+    apr_status_t rv = acme_order_certificate(&pem, &len, job->order, job->ca->account, job->pool, err);
 
     if (rv != APR_SUCCESS)
         return rv;
+    base_step(BASE_STEP_DOWNLOADED);
     rv = crypto_bundle_from_ca(bundle, job->key, pem, len, job->name->name, now_of(job), err);
     if (rv != APR_SUCCESS) {
         /* The same order would bring the same bytes again, and so may a new one: a failure of this
          * name, which waits longer each time. */
-        forget_saved(job);
+        manager_saved_forget(job);
         if (err->kind == BASE_ERROR_CA_DOWN)
             err->kind = BASE_ERROR_VALIDATION;
         return rv;
@@ -608,6 +410,7 @@ static apr_status_t download_and_store(job_t *job, crypto_bundle_t **bundle, bas
     if (rv != APR_SUCCESS)
         return base_error_set(err, BASE_ERROR_LOCAL, rv, "the certificate cannot be stored in the cache: %s",
                               apr_strerror(rv, text, sizeof(text)));
+    base_step(BASE_STEP_STORED);
     return APR_SUCCESS;
 }
 
@@ -623,11 +426,11 @@ void manager_order_publish(const manager_order_context_t *context, const manager
 
 /* --- The story -------------------------------------------------------------- */
 
-static apr_status_t obtain_once(job_t *job, crypto_bundle_t **bundle, base_error_t *err)
+static apr_status_t obtain_once(manager_job_t *job, crypto_bundle_t **bundle, base_error_t *err)
 {
     apr_status_t rv;
 
-    if ((rv = acme_account_ensure(job->context->account, err)) != APR_SUCCESS) {
+    if ((rv = acme_account_ensure(job->ca->account, err)) != APR_SUCCESS) {
         job->scope = MANAGER_ORDER_SCOPE_CA;
         return rv;
     }
@@ -635,64 +438,80 @@ static apr_status_t obtain_once(job_t *job, crypto_bundle_t **bundle, base_error
     if (rv == APR_NOTFOUND)
         rv = place_order(job, err);
     if (rv == APR_SUCCESS)
-        rv = get_ready(job, err);
+        rv = manager_authorize_run(job, place_order, err);
     if (rv == APR_SUCCESS && job->challenge == NULL)
-        withdraw_left(job);
-    if (rv == APR_SUCCESS && job->order->status == ACME_ORDER_VALID)
-        return download_and_store(job, bundle, err);
-    if (rv == APR_SUCCESS)
-        rv = finalize(job, err);
-    if (rv == APR_SUCCESS)
+        manager_authorize_withdraw_left(job);
+    if (rv == APR_SUCCESS) {
+        base_step(BASE_STEP_READY);
+        if (job->order->status != ACME_OBJECT_VALID)
+            rv = finalize(job, err);
+    }
+    if (rv == APR_SUCCESS) {
+        base_step(BASE_STEP_FINALIZED);
         rv = download_and_store(job, bundle, err);
+    }
     if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION)
-        forget_saved(job);
+        manager_saved_forget(job);
     return rv;
 }
 
 /* A CA that lost the account or the order gets both anew, once. */
-static apr_status_t obtain(job_t *job, crypto_bundle_t **bundle, base_error_t *err)
+static apr_status_t obtain(manager_job_t *job, crypto_bundle_t **bundle, base_error_t *err)
 {
     apr_status_t rv = obtain_once(job, bundle, err);
 
     if (rv != APR_SUCCESS && err->kind == BASE_ERROR_GONE) {
         base_log(BASE_LOG_WARNING, "AC0114", job->name->name, "the CA has lost the account or the "
                  "order: %s; both are made anew", err->detail);
-        forget_saved(job);
-        EVP_PKEY_free(job->key);
-        job->key = NULL;
-        job->order = NULL;
+        manager_saved_forget(job);
         base_error_clear(err);
         rv = obtain_once(job, bundle, err);
     }
     return rv;
 }
 
-static void report_success(job_t *job, const crypto_bundle_t *bundle, manager_order_result_t *result)
+static void note_success(manager_job_t *job, const crypto_bundle_t *bundle)
+{
+    char fingerprint[CRYPTO_BUNDLE_FINGERPRINT_SIZE];
+    manager_ledger_success_t success;
+
+    success.certificate = crypto_bundle_fingerprint(bundle, fingerprint);
+    success.ca = job->ca->config;
+    success.account = acme_account_url(job->ca->account, job->pool);
+    success.challenge = job->challenge;
+    success.validations = job->validations;
+    success.lifetime = job->lifetime;
+    success.now = now_of(job);
+    manager_ledger_succeed(&job->ledger, &success);
+    if (job->task->demand)
+        job->ledger.visited = now_of(job);
+    manager_ledger_store(&job->ledger, job->context->cache, job->cache_key, job->pool);
+    base_step(BASE_STEP_NOTED);
+}
+
+static void report_success(manager_job_t *job, const crypto_bundle_t *bundle, manager_order_result_t *result)
 {
     char expires[16], renewal[16], how[80];
-    const acme_client_config_t *ca = ca_of(job->context);
 
+    note_success(job, bundle);
     result->answered = 1;
     result->not_before = bundle->not_before;
     result->not_after = bundle->not_after;
-    result->next = manager_policy_renew_at(job->name, bundle->not_before, bundle->not_after);
-    manager_ledger_succeed(&job->ledger, ca->directory_url, job->context->test,
-                           job->challenge ? job->challenge : job->ledger.challenge);
-    if (job->task->demand)
-        job->ledger.visited = now_of(job);
     result->visited = job->ledger.visited;
-    manager_ledger_store(&job->ledger, job->context->cache, job->cache_key, job->pool);
+    result->avoid = 0;
+    plan(job->context, job->name, bundle, &job->ledger, result);
     /* Last: who reads the certificate now reads in the ledger, too, whose it is. */
     manager_order_publish(job->context, job->name);
-    forget_saved(job);
+    manager_saved_forget(job);
+    base_step(BASE_STEP_FORGOTTEN);
     apr_snprintf(how, sizeof(how), "%s%s", job->challenge ? " by " : "",
                  job->challenge ? job->challenge : "");
     base_log(BASE_LOG_NOTICE, "AC0110", job->name->name,
              "%s from %s%s in %.1f s, live, expires %s, renewal about %s",
-             job->lifetime > 0 ? "renewed" : "obtained", ca->name, how,
+             job->lifetime > 0 ? "renewed" : "obtained", acme_of(job)->name, how,
              (double)(now_of(job) - job->started) / APR_USEC_PER_SEC,
              base_log_date(expires, apr_time_sec(bundle->not_after)),
-             base_log_date(renewal, apr_time_sec(result->next)));
+             base_log_date(renewal, apr_time_sec(result->due)));
 }
 
 /* In the last tenth of its life a certificate that cannot be renewed is an emergency. */
@@ -704,16 +523,28 @@ static int failure_level(const manager_order_result_t *result, apr_time_t now)
                                                                               : BASE_LOG_ERR;
 }
 
-static void report_failure(job_t *job, const base_error_t *err, manager_order_result_t *result)
+static void note_failure(manager_job_t *job, const base_error_t *err, manager_order_result_t *result)
+{
+    manager_ledger_failure_t failure;
+
+    failure.err = err;
+    failure.cas = job->context->configs;
+    failure.ca = job->task->ca;
+    failure.validations = job->validations;
+    failure.lifetime = job->lifetime;
+    failure.now = now_of(job);
+    failure.random = random_bits();
+    manager_ledger_fail(&job->ledger, &failure);
+    manager_ledger_store(&job->ledger, job->context->cache, job->cache_key, job->pool);
+    result->avoid = manager_ledger_avoid(&job->ledger, job->context->configs, failure.now);
+}
+
+static void report_failure(manager_job_t *job, const base_error_t *err, manager_order_result_t *result)
 {
     static base_log_limit_t limit;      /* of what strangers cause */
     apr_time_t now = now_of(job);
-    apr_uint32_t random = 0;
     char next[32], good[64], date[16], others[BASE_LOG_OTHERS_SIZE] = "";
 
-    apr_generate_random_bytes((unsigned char *)&random, sizeof(random));
-    manager_ledger_fail(&job->ledger, err, job->lifetime, now, random);
-    manager_ledger_store(&job->ledger, job->context->cache, job->cache_key, job->pool);
     result->next = job->ledger.next_try;
     if (result->not_after > now)
         apr_snprintf(good, sizeof(good), "the old certificate is good until %s",
@@ -724,12 +555,13 @@ static void report_failure(job_t *job, const base_error_t *err, manager_order_re
         return;
     base_log(failure_level(result, now), "AC0120", job->name->name,
              "not %s from %s: %s%s%s%s; %s; next try %s", job->lifetime > 0 ? "renewed" : "obtained",
-             ca_of(job->context)->name, err->type, err->type[0] ? ": " : "", err->detail, others, good,
+             acme_of(job)->name, err->type, err->type[0] ? ": " : "", err->detail, others, good,
              base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now)));
 }
 
 /* Strangers cause these, so one line a second is enough. */
-static void report_refusal(const job_t *job, const base_error_t *err, const manager_order_result_t *result)
+static void report_refusal(const manager_job_t *job, const base_error_t *err,
+                           const manager_order_result_t *result)
 {
     static base_log_limit_t limit;
     char others[BASE_LOG_OTHERS_SIZE], next[32];
@@ -740,23 +572,62 @@ static void report_refusal(const job_t *job, const base_error_t *err, const mana
                  base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now_of(job))));
 }
 
+/* One order that is stuck says nothing about the others; if the CA is down, going on with this one will
+ * find out. */
+static void report_interruption(const manager_job_t *job, const base_error_t *err,
+                                manager_order_result_t *result)
+{
+    apr_interval_time_t wait = INTERRUPTED_RETRY;
+
+    if (job->lifetime > 0 && job->lifetime / LIFETIME_PART < wait)
+        wait = job->lifetime / LIFETIME_PART;
+    if (wait < CANCELLED_RETRY)
+        wait = CANCELLED_RETRY;
+    result->next = now_of(job) + wait;
+    base_log(BASE_LOG_WARNING, "AC0122", job->name->name, "CA %s failed in the middle of the order: "
+             "%s; the order goes on in %" APR_TIME_T_FMT " s", acme_of(job)->name, err->detail,
+             apr_time_sec(wait));
+}
+
+/* Whom does a problem concern: this name, or everybody who needs the CA? */
+static manager_order_scope_t find_scope(const manager_job_t *job, const base_error_t *err)
+{
+    if (job->scope != MANAGER_ORDER_SCOPE_NAME)
+        return job->scope;
+    if (err->kind == BASE_ERROR_CA_DOWN || err->http_status == 503)
+        return MANAGER_ORDER_SCOPE_CA;
+    if (job->placing && err->kind == BASE_ERROR_WAIT && !acme_client_is_about_name(err, job->name->name))
+        return MANAGER_ORDER_SCOPE_CA;
+    if (strcmp(err->type, "userActionRequired") == 0 || acme_account_is_closed(job->ca->account))
+        return MANAGER_ORDER_SCOPE_CA;
+    return MANAGER_ORDER_SCOPE_NAME;
+}
+
+/* The CA answered, but not in a way that let the order end. Non-zero while it is soon tried again: an order
+ * that stays stuck is a failure of its name, which waits longer each time and then goes on with it. */
+static int is_soon_tried_again(manager_job_t *job, const base_error_t *err)
+{
+    base_error_t unsaved;
+
+    if (job->order == NULL)
+        return 1;
+    if (err->status == APR_TIMEUP || err->retry_at > now_of(job) + INTERRUPTED_RETRY
+        || job->interruptions >= INTERRUPTIONS_MAX)
+        return 0;
+    job->interruptions++;
+    manager_saved_store(job, &unsaved);
+    return 1;
+}
+
 /* Some problems concern whoever asks the CA, others nobody but this attempt. */
-static void settle_problem(job_t *job, const base_error_t *err, manager_order_result_t *result)
+static void settle_problem(manager_job_t *job, base_error_t *err, manager_order_result_t *result)
 {
     apr_time_t now = now_of(job);
+    int stuck = err->kind == BASE_ERROR_CA_DOWN && job->under_way;
 
+    if (stuck && !is_soon_tried_again(job, err))
+        err->kind = BASE_ERROR_WAIT;
     result->problem = *err;
-    if (err->kind == BASE_ERROR_CA_DOWN && job->under_way) {
-        /* One order that is stuck says nothing about the others; if the CA is down, going on with
-         * this one will find out. */
-        result->next = now + INTERRUPTED_RETRY;
-        base_log(BASE_LOG_WARNING, "AC0122", job->name->name, "the CA failed in the middle of the order: "
-                 "%s; the order goes on in %" APR_TIME_T_FMT " s", err->detail,
-                 apr_time_sec(INTERRUPTED_RETRY));
-        return;
-    }
-    if (err->kind == BASE_ERROR_CA_DOWN || err->http_status == 503)
-        job->scope = MANAGER_ORDER_SCOPE_CA;
     if (err->kind == BASE_ERROR_CANCELLED || err->kind == BASE_ERROR_BUSY) {
         result->next = now + (err->kind == BASE_ERROR_BUSY ? BUSY_RETRY : CANCELLED_RETRY);
     }
@@ -764,18 +635,21 @@ static void settle_problem(job_t *job, const base_error_t *err, manager_order_re
         result->next = err->retry_at;
         report_refusal(job, err, result);
     }
-    else if (job->scope != MANAGER_ORDER_SCOPE_NAME) {
-        result->scope = job->scope;
+    else if (stuck && err->kind == BASE_ERROR_CA_DOWN) {
+        report_interruption(job, err, result);
+    }
+    else if (!stuck && (result->scope = find_scope(job, err)) != MANAGER_ORDER_SCOPE_NAME) {
         result->next = err->retry_at;
     }
     else {
         result->answered = job->under_way;
+        note_failure(job, err, result);
         report_failure(job, err, result);
     }
 }
 
 /* May the name have a certificate at all? Endpoints are asked only now that one is needed. */
-static apr_status_t check_policy(const job_t *job, base_error_t *err)
+static apr_status_t check_policy(const manager_job_t *job, base_error_t *err)
 {
     apr_time_t until = 0;
     apr_status_t rv = manager_policy_confirm(job->name, job->context->ask, job->task->client, now_of(job),
@@ -786,8 +660,16 @@ static apr_status_t check_policy(const job_t *job, base_error_t *err)
     return rv;
 }
 
-/* Under the name's lock. */
-static void run_locked(job_t *job, manager_order_result_t *result)
+/* Ask for renewal information, and see what that changes. */
+static void ask_about(manager_job_t *job, const crypto_bundle_t *bundle, manager_order_result_t *result)
+{
+    manager_renewal_ask(&job->ledger, acme_account_client(job->ca->account), job->name, bundle, now_of(job),
+                        random_bits(), job->pool);
+    manager_ledger_store(&job->ledger, job->context->cache, job->cache_key, job->pool);
+    plan(job->context, job->name, bundle, &job->ledger, result);
+}
+
+static void order(manager_job_t *job, manager_order_result_t *result)
 {
     const manager_order_context_t *context = job->context;
     crypto_bundle_t *bundle = NULL;
@@ -795,20 +677,6 @@ static void run_locked(job_t *job, manager_order_result_t *result)
     char text[120];
     apr_status_t rv;
 
-    manager_order_look(context, job->name, result, job->pool);
-    if (result->next > now_of(job)) {
-        /* Somebody else was faster, or has just failed: every child may look at the cache anew. */
-        if (result->not_after > 0)
-            manager_order_publish(context, job->name);
-        else
-            shared_versions_raise(context->versions, job->name->name);
-        if (result->problem.kind == BASE_ERROR_NONE)
-            forget_saved(job);
-        return;
-    }
-    manager_ledger_load(&job->ledger, context->cache, job->cache_key, job->pool);
-    job->lifetime = result->not_after - result->not_before;
-    job->damaged = result->damaged;
     base_error_clear(&err);
     if ((rv = check_policy(job, &err)) == APR_SUCCESS
         && (rv = cache_probe_write(context->cache, job->cache_key, job->pool)) != APR_SUCCESS)
@@ -821,23 +689,48 @@ static void run_locked(job_t *job, manager_order_result_t *result)
     else
         settle_problem(job, &err, result);
     crypto_bundle_free(bundle);
-    EVP_PKEY_free(job->key);
+}
+
+/* Under the name's lock. */
+static void run_locked(manager_job_t *job, manager_order_result_t *result)
+{
+    const manager_order_context_t *context = job->context;
+    crypto_bundle_t *bundle = NULL;
+
+    base_step(BASE_STEP_LOCKED);
+    examine(context, job->name, result, &job->ledger, &bundle, job->pool);
+    if (result->next <= now_of(job) && result->due > now_of(job) && result->issuer == job->task->ca)
+        ask_about(job, bundle, result);
+    job->lifetime = result->not_after - result->not_before;
+    job->damaged = result->damaged;
+    if (bundle != NULL && result->issuer == job->task->ca && !acme_of(job)->no_renewal_info)
+        job->replaces = crypto_cert_renewal_id(bundle->leaf, job->pool);
+    crypto_bundle_free(bundle);
+    if (result->due <= now_of(job) && result->next <= now_of(job)) {
+        order(job, result);
+        return;
+    }
+    /* Somebody else was faster, or has just failed: every child may look at the cache anew. */
+    shared_versions_raise(context->versions, job->name->name);
+    if (result->problem.kind == BASE_ERROR_NONE)
+        manager_saved_forget(job);
 }
 
 /* Without the lock two processes could order the same name, so nobody does. The ledger is
- * written by the lock's holder only, so each time counts as the first failure. */
-static void settle_unlocked(job_t *job, apr_status_t status, manager_order_result_t *result)
+ * written by the lock's holder only, so the wait does not grow. */
+static void settle_unlocked(manager_job_t *job, apr_status_t status, manager_order_result_t *result)
 {
-    manager_ledger_t ledger;
     apr_time_t now = now_of(job);
+    apr_interval_time_t wait;
     char text[120], next[32];
 
-    memset(&ledger, 0, sizeof(ledger));
     manager_order_look(job->context, job->name, result, job->pool);
+    wait = result->not_after > 0 ? (result->not_after - result->not_before) / LIFETIME_PART
+                                 : UNLOCKED_RETRY;
+    wait = wait < UNLOCKED_RETRY ? wait : UNLOCKED_RETRY;
     base_error_set(&result->problem, BASE_ERROR_LOCAL, status, "its lock in the cache cannot be taken: %s",
                    apr_strerror(status, text, sizeof(text)));
-    manager_ledger_fail(&ledger, &result->problem, result->not_after - result->not_before, now, 0);
-    result->next = ledger.next_try;
+    result->next = now + (wait > CANCELLED_RETRY ? wait : CANCELLED_RETRY);
     base_log(failure_level(result, now), "AC0121", job->name->name, "not %s: %s; next try %s",
              result->not_after > 0 ? "renewed" : "obtained", result->problem.detail,
              base_log_moment(next, apr_time_sec(result->next), apr_time_sec(now)));
@@ -846,7 +739,7 @@ static void settle_unlocked(job_t *job, apr_status_t status, manager_order_resul
 void manager_order_run(const manager_order_context_t *context, const manager_order_task_t *task,
                        manager_order_result_t *result, apr_pool_t *pool)
 {
-    job_t job;
+    manager_job_t job;
     cache_lock_t *lock = NULL;
     apr_status_t rv;
 
@@ -855,10 +748,10 @@ void manager_order_run(const manager_order_context_t *context, const manager_ord
     job.context = context;
     job.task = task;
     job.name = task->name;
+    job.ca = manager_ca_at(context->cas, task->ca);
     job.pool = pool;
     job.started = context->now();
     manager_policy_cache_key(job.name, job.cache_key);
-    job.saved_key = saved_key_of(job.name, pool);
     job.funded = task->funded;
     rv = cache_lock(context->cache, job.name->name, &lock);
     if (rv == APR_SUCCESS) {
@@ -872,9 +765,11 @@ void manager_order_run(const manager_order_context_t *context, const manager_ord
     else {
         settle_unlocked(&job, rv, result);
     }
+    EVP_PKEY_free(job.key);
+    result->refunded = job.funded;
     if (job.funded)
         return_budget(&job);
-    result->saved = result->problem.kind != BASE_ERROR_NONE && has_saved(context, job.name, pool);
+    result->saved = result->problem.kind != BASE_ERROR_NONE ? manager_saved_ca(context, job.name, pool) : -1;
 }
 
 void manager_order_note_visit(const manager_order_context_t *context, const manager_policy_name_t *name,

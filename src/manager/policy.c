@@ -11,11 +11,14 @@
 #include "crypto/csr.h"
 
 #define RSA_SUFFIX "+rsa"
+#define FNV_BASIS 14695981039346656037ULL   /* FNV-1a with 64 bits */
+#define FNV_PRIME 1099511628211ULL
 #define DAY apr_time_from_sec(24 * 3600)
 #define SHORT_LIFETIME (10 * DAY)   /* below it half of the lifetime is left for renewal */
 #define BEFORE_MAX (30 * DAY)       /* of the default */
 #define FLOOR_DIVISOR 10            /* no renewal within the first tenth */
-#define SPREAD_DIVISOR 50           /* 2 % */
+#define SPREAD_DIVISOR 100          /* 1 %, half of the width of Let's Encrypt's windows */
+#define SPREAD_LEAST_DIVISOR 1000   /* 0.1 %: more than Go's jitter of an hour for 90 days */
 #define SPREAD_STEPS 1024           /* different moments, by the hash of the name */
 
 struct manager_policy_t {
@@ -308,6 +311,71 @@ int manager_policy_settings_equal(const manager_policy_settings_t *a,
             && extensions_equal(a->extensions, b->extensions));
 }
 
+static apr_uint64_t mix_bytes(apr_uint64_t hash, const void *data, apr_size_t len)
+{
+    const unsigned char *bytes = data;
+
+    for (apr_size_t i = 0; i < len; i++) {
+        hash = (hash ^ bytes[i]) * FNV_PRIME;
+    }
+    return hash;
+}
+
+/* The NUL counts, so two texts are not one longer; a byte before tells NULL from "". */
+static apr_uint64_t mix_text(apr_uint64_t hash, const char *text)
+{
+    hash = mix_bytes(hash, text ? "+" : "-", 1);
+    return text ? mix_bytes(hash, text, strlen(text) + 1) : hash;
+}
+
+/* Numbers as text: the same on every machine that shares the cache. */
+static apr_uint64_t mix_number(apr_uint64_t hash, apr_size_t number)
+{
+    char text[24];
+
+    apr_snprintf(text, sizeof(text), "%" APR_SIZE_T_FMT, number);
+    return mix_text(hash, text);
+}
+
+static apr_uint64_t mix_settings(apr_uint64_t hash, const manager_policy_settings_t *settings)
+{
+    hash = mix_number(hash, (apr_size_t)count_of(settings->challenges));
+    for (int i = 0; i < count_of(settings->challenges); i++) {
+        hash = mix_text(hash, APR_ARRAY_IDX(settings->challenges, i, const challenge_kind_t *)->type);
+    }
+    hash = mix_number(hash, (apr_size_t)settings->kinds);
+    for (int i = 0; i < settings->kinds; i++) {
+        hash = mix_text(hash, crypto_key_type_name(settings->key_types[i]));
+    }
+    hash = mix_number(hash, (apr_size_t)count_of(settings->extensions));
+    for (int i = 0; i < count_of(settings->extensions); i++) {
+        const crypto_csr_extension_t *x = &APR_ARRAY_IDX(settings->extensions, i, crypto_csr_extension_t);
+
+        hash = mix_text(hash, x->oid);
+        hash = mix_number(hash, x->critical != 0);
+        hash = mix_number(hash, x->len);
+        hash = mix_bytes(hash, x->value, x->len);
+    }
+    return hash;
+}
+
+apr_uint64_t manager_policy_fingerprint(const manager_policy_settings_t *settings,
+                                        const apr_array_header_t *cas)
+{
+    apr_uint64_t hash = mix_settings(FNV_BASIS, settings);
+
+    for (int i = 0; i < cas->nelts; i++) {
+        const acme_client_config_t *ca = &APR_ARRAY_IDX(cas, i, const manager_ca_config_t *)->acme;
+
+        hash = mix_text(hash, ca->directory_url);
+        hash = mix_text(hash, ca->profile);
+        hash = mix_text(hash, ca->eab_kid);
+        hash = mix_text(hash, ca->eab_key);
+        hash = mix_number(hash, ca->account_pem != NULL);
+    }
+    return hash != 0 ? hash : 1;
+}
+
 const char *manager_policy_cache_key(const manager_policy_name_t *name,
                                      char key[MANAGER_POLICY_CACHE_KEY_SIZE])
 {
@@ -349,16 +417,16 @@ apr_time_t manager_policy_renew_at(const manager_policy_name_t *name, apr_time_t
                                    apr_time_t not_after)
 {
     apr_interval_time_t lifetime = not_after - not_before;
+    apr_interval_time_t least = lifetime / SPREAD_LEAST_DIVISOR, spread;
     apr_time_t at, first;
-    apr_interval_time_t spread;
 
     if (lifetime <= 0) {
         return not_before;
     }
     /* Never 0, so it is before the moment that another program computes from the same rule
-     * without a spread. */
-    spread = lifetime / SPREAD_DIVISOR / SPREAD_STEPS
-        * (base_hostname_hash(name->name) % SPREAD_STEPS + 1);
+     * without a spread, or with an hour of it. */
+    spread = least + (lifetime / SPREAD_DIVISOR - least) / SPREAD_STEPS
+        * (base_hostname_hash(name->name) % SPREAD_STEPS);
     at = not_after - time_before(&name->settings->renewal, lifetime);
     /* The floor leaves room for the spread: names that meet it must not meet each other. */
     first = not_before + lifetime / FLOOR_DIVISOR + lifetime / SPREAD_DIVISOR;

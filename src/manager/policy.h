@@ -17,6 +17,7 @@
 #include "base/hostname.h"
 #include "crypto/key.h"
 #include "manager/ask.h"
+#include "manager/ca.h"
 #include "manager/host_file.h"
 
 #define MANAGER_POLICY_KINDS 2          /* kinds of key that one name can have */
@@ -134,6 +135,14 @@ int manager_policy_is_on_demand(const manager_policy_name_t *name);
 /** The type of its key. */
 crypto_key_type_t manager_policy_key_type(const manager_policy_name_t *name);
 
+/** What tells one configuration of names from another, over restarts: kinds of challenges, types of keys,
+ * extensions and the CAs (directory, profile, account binding, own account key or not), not the time of
+ * renewal.
+ * @param cas of const manager_ca_config_t *, in order
+ * @return never 0 */
+apr_uint64_t manager_policy_fingerprint(const manager_policy_settings_t *settings,
+                                        const apr_array_header_t *cas);
+
 /** Non-zero when two settings mean the same for a name. */
 int manager_policy_settings_equal(const manager_policy_settings_t *a,
                                   const manager_policy_settings_t *b);
@@ -151,8 +160,9 @@ int manager_policy_parse_cache_key(const char *key, char name[BASE_HOSTNAME_SIZE
  * When to renew: the configured share or time before the end, else a third of
  * the lifetime (half below 10 days), at most 30 days; never before a tenth of
  * the lifetime has passed (so a setting longer than the lifetime cannot make a
- * loop). Moved earlier by up to 2 % of the lifetime, by the hash of the name, so that names
- * obtained together are not renewed together.
+ * loop). Moved earlier by 0.1 to 1 % of the lifetime, by the hash of the name, so that names
+ * obtained together are not renewed together. By default that is before the moment of Go's autocert, and
+ * within the window that Let's Encrypt suggests (1 % of the lifetime around the same third or half).
  */
 apr_time_t manager_policy_renew_at(const manager_policy_name_t *name, apr_time_t not_before,
                                    apr_time_t not_after);

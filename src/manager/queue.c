@@ -42,6 +42,7 @@ static manager_queue_item_t *make_item(manager_queue_t *queue, const manager_pol
     item->name = *name;
     apr_cpystrn(item->text, name->name, sizeof(item->text));
     item->name.name = item->text;
+    item->saved = item->issuer = -1;
     manager_policy_cache_key(name, item->key);
     item->older = queue->newest;
     *(queue->newest != NULL ? &queue->newest->newer : &queue->oldest) = item;
@@ -154,9 +155,14 @@ void manager_queue_settle(manager_queue_item_t *item, const manager_order_result
 {
     item->state = MANAGER_QUEUE_SETTLED;
     item->next = result->next;
-    item->saved = result->saved;
     item->problem = result->problem.kind;
     item->scope = result->scope;
+    if (result->known) {
+        item->due = result->due;
+        item->saved = result->saved;
+        item->issuer = result->issuer;
+        item->avoid = result->avoid;
+    }
     if (result->not_after > 0) {
         item->not_before = result->not_before;
         item->not_after = result->not_after;
@@ -168,10 +174,17 @@ int manager_queue_draws_on_demand(const manager_queue_item_t *item, apr_time_t n
     return manager_policy_is_on_demand(&item->name) && item->not_after <= now;
 }
 
+int manager_queue_only_asks(const manager_queue_item_t *item, apr_time_t now)
+{
+    return item->not_after > now && item->due > now;
+}
+
 static manager_queue_class_t classify(const manager_queue_item_t *item, apr_time_t now)
 {
     if (item->state != MANAGER_QUEUE_SETTLED || item->next > now)
         return MANAGER_QUEUE_NOT_DUE;
+    if (manager_queue_only_asks(item, now))
+        return MANAGER_QUEUE_INFORMATION;
     if (item->not_after > now && item->not_after - now < (item->not_after - item->not_before) / LAST_PART)
         return MANAGER_QUEUE_LAST_TENTH;
     if (item->name.kind > 0 && item->not_after <= now)
@@ -185,8 +198,9 @@ static manager_queue_class_t classify(const manager_queue_item_t *item, apr_time
     return item->name.alias ? MANAGER_QUEUE_NEW_ALIAS : MANAGER_QUEUE_NEW;
 }
 
-manager_queue_item_t *manager_queue_choose(manager_queue_t *queue, apr_time_t now, int broke,
-                                           int no_demand, apr_time_t *wake)
+manager_queue_item_t *manager_queue_choose(manager_queue_t *queue, apr_time_t now,
+                                           manager_queue_place_t *place, void *baton, int no_demand,
+                                           apr_time_t *wake)
 {
     manager_queue_item_t *best = NULL, *item;
     manager_queue_class_t best_class = MANAGER_QUEUE_NOT_DUE;
@@ -194,8 +208,8 @@ manager_queue_item_t *manager_queue_choose(manager_queue_t *queue, apr_time_t no
     for (item = queue->oldest; item != NULL; item = item->newer) {
         manager_queue_class_t class = classify(item, now);
 
-        if (class < best_class && (!broke || item->saved)
-            && (!no_demand || !manager_queue_draws_on_demand(item, now))) {
+        if (class < best_class && (!no_demand || !manager_queue_draws_on_demand(item, now))
+            && place(baton, item, now, wake)) {
             best = item;
             best_class = class;
         }
@@ -204,6 +218,20 @@ manager_queue_item_t *manager_queue_choose(manager_queue_t *queue, apr_time_t no
         }
     }
     return best;
+}
+
+apr_interval_time_t manager_queue_shortest_life(const manager_queue_t *queue)
+{
+    const manager_queue_item_t *item;
+    apr_interval_time_t shortest = 0;
+
+    for (item = queue->oldest; item != NULL; item = item->newer) {
+        apr_interval_time_t life = item->not_after - item->not_before;
+
+        if (life > 0 && (shortest == 0 || life < shortest))
+            shortest = life;
+    }
+    return shortest;
 }
 
 void manager_queue_count(const manager_queue_t *queue, apr_time_t now, int *names, int *valid,

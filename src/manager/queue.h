@@ -35,6 +35,7 @@ typedef enum {
     MANAGER_QUEUE_NEW_ALIAS,
     MANAGER_QUEUE_PRELOAD,      /* listed in a file with preload */
     MANAGER_QUEUE_SECOND_KIND,  /* the second kind of key */
+    MANAGER_QUEUE_INFORMATION,  /* nothing to order, but the CA is to be asked for renewal information */
     MANAGER_QUEUE_NOT_DUE
 } manager_queue_class_t;
 
@@ -47,8 +48,12 @@ struct manager_queue_item_t {
     apr_uint32_t vhosts[MANAGER_QUEUE_VHOSTS_MAX];  /* of their wishes */
     int vhost_count;
     char client[SHARED_REQUESTS_CLIENT_SIZE];       /* address of the first of them, "" */
-    int saved;                          /* an order is under way: no budget is needed to go on */
     apr_time_t next;                    /* when something is to be done */
+    apr_time_t due;                     /* when a certificate has to be ordered */
+    int ca;                             /* index of the CA chosen for that */
+    int saved;                          /* of the one with an order under way, -1: none */
+    int issuer;                         /* of the one that issued the certificate, -1: unknown */
+    apr_uint32_t avoid;                 /* those not to be tried (manager_ledger_avoid()) */
     apr_time_t looked;                  /* when the cache was last looked at */
     apr_time_t not_before;
     apr_time_t not_after;               /* 0: there is no certificate */
@@ -98,14 +103,24 @@ void manager_queue_settle(manager_queue_item_t *item, const manager_order_result
  * nobody has yet. Renewals never do. */
 int manager_queue_draws_on_demand(const manager_queue_item_t *item, apr_time_t now);
 
+/** Can something be done about an item that is due? Then non-zero, with item->ca set; else *wake may be
+ * lowered to the moment when that is worth asking again. */
+typedef int manager_queue_place_t(void *baton, manager_queue_item_t *item, apr_time_t now, apr_time_t *wake);
+
 /**
- * The most urgent item that is due, or NULL.
- * @param broke only those for which no order has to be paid
+ * The most urgent item that is due and that `place` has a place for, or NULL.
  * @param no_demand none that draws on the share of on-demand names
  * @param wake lowered to the earliest moment when another one is due
  */
-manager_queue_item_t *manager_queue_choose(manager_queue_t *queue, apr_time_t now, int broke,
-                                           int no_demand, apr_time_t *wake);
+manager_queue_item_t *manager_queue_choose(manager_queue_t *queue, apr_time_t now,
+                                           manager_queue_place_t *place, void *baton, int no_demand,
+                                           apr_time_t *wake);
+
+/** Non-zero when only its renewal information is to be asked for. */
+int manager_queue_only_asks(const manager_queue_item_t *item, apr_time_t now);
+
+/** The shortest lifetime of a certificate of an item, 0 without one. */
+apr_interval_time_t manager_queue_shortest_life(const manager_queue_t *queue);
 
 /** For the summary: listed names, those with a certificate valid now, when the first of these ends (0). */
 void manager_queue_count(const manager_queue_t *queue, apr_time_t now, int *names, int *valid,

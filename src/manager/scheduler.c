@@ -25,12 +25,9 @@
 #define POLL_MAX apr_time_from_msec(250)            /* requests of an older generation wake nobody */
 #define POLL_MIN apr_time_from_msec(1)
 #define LOOK_AGAIN apr_time_from_sec(1)             /* one look at the cache per name, asked by clients */
-#define CA_PAUSE_FIRST apr_time_from_sec(2)         /* after the first failure of the CA itself */
-#define CA_PAUSE_MAX apr_time_from_sec(300)
 #define BUDGET_LOG_EVERY apr_time_from_sec(3600)
-#define CA_RETRY_AFTER_MAX apr_time_from_sec(24 * 3600)     /* a CA that says more is mistaken */
-#define CA_PAUSE_OPERATOR apr_time_from_sec(3600)   /* a human must act first */
 #define WORTH_WAITING apr_time_from_sec(10)         /* a client may wait for an order that begins then */
+#define PAUSE_PART 20                               /* no pause is longer than this part of a lifetime */
 #define TIDY_EVERY apr_time_from_sec(24 * 3600)
 #define CROWDED_RETRY apr_time_from_sec(1)          /* no room in the queue: the client is told "not now" */
 
@@ -38,22 +35,14 @@ typedef struct worker_t {
     manager_scheduler_t *scheduler;
     apr_thread_t *thread;
     manager_queue_item_t *item;     /* to do; guarded by the mutex */
-    const manager_ask_endpoint_t *canary;   /* or this; both NULL: idle */
+    const manager_ask_endpoint_t *canary;   /* or this: an endpoint to try */
+    manager_ca_t *check;            /* or this: a CA that may be well again; all NULL: idle */
     manager_order_task_t task;
     int done;                       /* it was worked on; guarded by the mutex */
     manager_order_result_t result;
     manager_ask_answer_t answer;
-    base_error_t trouble;           /* of the answer */
+    base_error_t trouble;           /* of the endpoint's or the CA's answer */
 } worker_t;
-
-/** What holds the CA back from all names. */
-typedef struct pause_t {
-    apr_time_t until;
-    int refusing;                   /* until then the CA wants to be left alone, or needs a human */
-    int failures;                   /* in a row */
-    apr_time_t budget_until;        /* no order is left before then */
-    apr_time_t budget_logged;       /* when AC0131 was last written */
-} pause_t;
 
 /** A host file, and why it could not be read the last time. */
 typedef struct watched_t {
@@ -69,12 +58,12 @@ struct manager_scheduler_t {
     manager_calendar_t *calendar;
     int walking;                    /* the calendar has more to look at */
     int summarized;                 /* AC0001 is written */
-    pause_t pause;
     apr_array_header_t *endpoints;  /* of const manager_ask_endpoint_t * */
     int canary_next;                /* index of the next one to try */
     apr_time_t canary_at;           /* when all of them are tried again */
     apr_array_header_t *files;      /* of watched_t */
     apr_time_t files_at;
+    apr_pool_t *pool;               /* the dispatcher's, for one step */
     apr_time_t tidy_at;             /* when records of no more use are removed */
     apr_thread_mutex_t *mutex;      /* guards the hand-over to the workers */
     apr_thread_cond_t *cond;
@@ -89,7 +78,7 @@ struct manager_scheduler_t {
 
 static int is_idle(const worker_t *worker)
 {
-    return worker->item == NULL && worker->canary == NULL;
+    return worker->item == NULL && worker->canary == NULL && worker->check == NULL;
 }
 
 static void *APR_THREAD_FUNC run_worker(apr_thread_t *thread, void *data)
@@ -109,6 +98,8 @@ static void *APR_THREAD_FUNC run_worker(apr_thread_t *thread, void *data)
         apr_thread_mutex_unlock(scheduler->mutex);
         if (worker->item != NULL)
             manager_order_run(&scheduler->context, &worker->task, &worker->result, pool);
+        else if (worker->check != NULL)
+            acme_client_check(acme_account_client(worker->check->account), pool, &worker->trouble);
         else
             worker->answer = manager_ask_canary(scheduler->context.ask, worker->canary, pool,
                                                 &worker->trouble);
@@ -136,82 +127,188 @@ static worker_t *find_idle_worker(manager_scheduler_t *scheduler)
     return NULL;
 }
 
-/* Give a worker something to do: an item, which is paid for or not, or an endpoint to try. */
-static void hand_over(manager_scheduler_t *scheduler, worker_t *worker, manager_queue_item_t *item,
-                      const manager_order_task_t *task, const manager_ask_endpoint_t *canary)
+/** What a worker is given: one of three. */
+typedef struct work_t {
+    manager_queue_item_t *item;     /* an item, with its task */
+    const manager_order_task_t *task;
+    const manager_ask_endpoint_t *canary;
+    manager_ca_t *check;
+} work_t;
+
+static void hand_over(manager_scheduler_t *scheduler, worker_t *worker, const work_t *work)
 {
-    if (item != NULL)
-        item->state = MANAGER_QUEUE_RUNNING;
     apr_thread_mutex_lock(scheduler->mutex);
-    if (task != NULL)
-        worker->task = *task;
-    worker->item = item;
-    worker->canary = canary;
+    if (work->item != NULL) {
+        work->item->state = MANAGER_QUEUE_RUNNING;
+        worker->task = *work->task;
+        manager_ca_at(scheduler->context.cas, work->task->ca)->running++;
+    }
+    worker->item = work->item;
+    worker->canary = work->canary;
+    worker->check = work->check;
     worker->done = 0;
     apr_thread_cond_broadcast(scheduler->cond);
     apr_thread_mutex_unlock(scheduler->mutex);
 }
 
-/* --- The CA itself ----------------------------------------------------------- */
+/* --- The CAs themselves ------------------------------------------------------- */
 
-static void resume_ca(manager_scheduler_t *scheduler)
+static void store_health(manager_scheduler_t *scheduler, const manager_ca_t *ca,
+                         const manager_ca_health_t *health)
 {
-    if (scheduler->pause.failures > 0)
-        base_log(BASE_LOG_NOTICE, "AC0132", NULL, "CA %s answers again; names that waited are obtained now",
-                 scheduler->config->ca->name);
-    scheduler->pause.failures = 0;
-    scheduler->pause.until = 0;
-    scheduler->pause.refusing = 0;
+    manager_ca_store(health, ca->config, scheduler->config->cache, scheduler->pool);
+    apr_pool_clear(scheduler->pool);
+}
+
+/* It gave out its directory: for everybody else it is well. This process sends one order ahead, and
+ * remembers how often it failed until that one is answered. */
+static void welcome_ca(manager_scheduler_t *scheduler, manager_ca_t *ca)
+{
+    static const manager_ca_health_t well;
+
+    ca->checked = 1;
+    store_health(scheduler, ca, &well);
+    base_log(BASE_LOG_INFO, "AC0135", NULL, "CA %s gives out its directory again; the next order is tried "
+             "there", ca->config->acme.name);
+}
+
+/* An order was answered. */
+static void resume_ca(manager_scheduler_t *scheduler, manager_ca_t *ca)
+{
+    if (ca->health.failures == 0)
+        return;
+    if (!ca->checked)
+        welcome_ca(scheduler, ca);
+    base_log(BASE_LOG_NOTICE, "AC0132", NULL, "CA %s answers again; names that waited are obtained now",
+             ca->config->acme.name);
+    memset(&ca->health, 0, sizeof(ca->health));
+    ca->checked = 0;
 }
 
 /* The order budget is used up: only what needs none goes on. */
-static void note_budget(manager_scheduler_t *scheduler, apr_time_t until, apr_time_t now)
+static void note_budget(manager_ca_t *ca, apr_time_t until, apr_time_t now)
 {
-    const manager_budget_rate_t *rate = &scheduler->config->rate;
-    pause_t *pause = &scheduler->pause;
+    const manager_budget_rate_t *rate = &ca->config->rate;
     char when[32];
 
-    pause->budget_until = until > now ? until : now + POLL_MAX;
-    if (now - pause->budget_logged < BUDGET_LOG_EVERY)
+    ca->budget_until = until > now ? until : now + POLL_MAX;
+    if (now - ca->budget_logged < BUDGET_LOG_EVERY)
         return;
-    pause->budget_logged = now;
+    ca->budget_logged = now;
     base_log(BASE_LOG_NOTICE, "AC0131", NULL, "CA %s: the order budget of %d per %" APR_TIME_T_FMT
-             " s is used up; names that are due wait, the most urgent until %s",
-             scheduler->config->ca->name, rate->orders, apr_time_sec(rate->period),
+             " s is used up; names that are due wait, the most urgent until %s", ca->config->acme.name,
+             rate->orders, apr_time_sec(rate->period),
              base_log_moment(when, apr_time_sec(until), apr_time_sec(now)));
 }
 
-/* Nobody is sent to a CA that is down or wants a human first. The wait grows with each
- * failure; orders that were under way when it began do not count again. */
-static void pause_ca(manager_scheduler_t *scheduler, const manager_order_result_t *result,
+/* What happens to names while a CA is paused. */
+static const char *describe_consequence(const manager_scheduler_t *scheduler)
+{
+    return scheduler->context.cas->nelts > 1
+        ? "names without a certificate go to the next CA, renewals wait a while first"
+        : "certificates in the cache are served";
+}
+
+/* Nobody is sent to a CA that is down or wants a human first. No pause may be longer than what the
+ * certificate with the shortest life can bear. */
+static void pause_ca(manager_scheduler_t *scheduler, manager_ca_t *ca, const base_error_t *problem,
                      apr_time_t now)
 {
-    pause_t *pause = &scheduler->pause;
-    const base_error_t *problem = &result->problem;
-    int shift = pause->failures < 16 ? pause->failures : 16;
+    apr_interval_time_t life = manager_queue_shortest_life(scheduler->queue);
     char when[32];
 
     if (problem->kind == BASE_ERROR_WAIT && problem->status == APR_EAGAIN) {
-        note_budget(scheduler, problem->retry_at, now);
+        note_budget(ca, problem->retry_at, now);
         return;
     }
-    if (now < pause->until)
+    ca->checked = 0;
+    if (!manager_ca_fail(&ca->health, problem, life > 0 ? life / PAUSE_PART : MANAGER_CA_PAUSE_MAX, now))
         return;
-    if (problem->retry_at > now)
-        pause->until = problem->retry_at < now + CA_RETRY_AFTER_MAX ? problem->retry_at
-                                                                  : now + CA_RETRY_AFTER_MAX;
-    else if (problem->kind == BASE_ERROR_OPERATOR)
-        pause->until = now + CA_PAUSE_OPERATOR;
-    else
-        pause->until = now + (CA_PAUSE_FIRST << shift < CA_PAUSE_MAX ? CA_PAUSE_FIRST << shift
-                                                                    : CA_PAUSE_MAX);
-    pause->failures++;
-    pause->refusing = problem->kind != BASE_ERROR_CA_DOWN;
-    base_log(BASE_LOG_ERR, "AC0130", NULL, "CA %s: %s%s%s; certificates in the cache are served, "
-             "next try %s (in %" APR_TIME_T_FMT " s)", scheduler->config->ca->name, problem->type,
-             problem->type[0] ? ": " : "", problem->detail,
-             base_log_moment(when, apr_time_sec(pause->until), apr_time_sec(now)),
-             apr_time_sec(pause->until - now));
+    base_log(BASE_LOG_ERR, "AC0130", NULL, "CA %s: %s%s%s; %s, next try %s (in %" APR_TIME_T_FMT " s)",
+             ca->config->acme.name, problem->type, problem->type[0] ? ": " : "", problem->detail,
+             describe_consequence(scheduler),
+             base_log_moment(when, apr_time_sec(ca->health.until), apr_time_sec(now)),
+             apr_time_sec(ca->health.until - now));
+    store_health(scheduler, ca, &ca->health);
+}
+
+/* What was known of the CAs before this process began: a restart changes none of it. */
+static void report_pauses(const manager_scheduler_t *scheduler, apr_time_t now)
+{
+    char when[32];
+
+    for (int i = 0; i < scheduler->context.cas->nelts; i++) {
+        const manager_ca_t *ca = manager_ca_at(scheduler->context.cas, i);
+        const base_error_t *problem = &ca->health.problem;
+
+        if (ca->health.failures > 0 && ca->health.until > now)
+            base_log(BASE_LOG_WARNING, "AC0134", NULL, "CA %s is left alone since before this start: "
+                     "%s%s%s; %s, next try %s", ca->config->acme.name, problem->type,
+                     problem->type[0] ? ": " : "", problem->detail, describe_consequence(scheduler),
+                     base_log_moment(when, apr_time_sec(ca->health.until), apr_time_sec(now)));
+    }
+}
+
+/* A CA whose pause is over is asked for its directory, before any name depends on it. */
+static void check_cas(manager_scheduler_t *scheduler, apr_time_t now)
+{
+    worker_t *worker;
+
+    for (int i = 0; i < scheduler->context.cas->nelts; i++) {
+        manager_ca_t *ca = manager_ca_at(scheduler->context.cas, i);
+
+        if (manager_ca_wants_check(ca, now) && (worker = find_idle_worker(scheduler)) != NULL) {
+            work_t work = { NULL, NULL, NULL, ca };
+
+            ca->checking = 1;
+            hand_over(scheduler, worker, &work);
+        }
+    }
+}
+
+static void take_check(manager_scheduler_t *scheduler, manager_ca_t *ca, const base_error_t *trouble,
+                       apr_time_t now)
+{
+    ca->checking = 0;
+    if (trouble->kind == BASE_ERROR_NONE)
+        welcome_ca(scheduler, ca);
+    else if (trouble->kind != BASE_ERROR_CANCELLED)
+        pause_ca(scheduler, ca, trouble, now);
+}
+
+/* --- Where an item can go ------------------------------------------------------ */
+
+static void choose_ca(const manager_scheduler_t *scheduler, const manager_queue_item_t *item,
+                      manager_ca_choice_t *choice, apr_time_t now)
+{
+    manager_ca_need_t need;
+
+    need.avoid = item->avoid;
+    need.saved = item->saved;
+    need.due = item->not_after > now ? item->due : 0;
+    need.lifetime = item->not_after > now ? item->not_after - item->not_before : 0;
+    manager_ca_choose(choice, scheduler->context.cas, &need, now);
+}
+
+static int place(void *baton, manager_queue_item_t *item, apr_time_t now, apr_time_t *wake)
+{
+    const manager_scheduler_t *scheduler = baton;
+    manager_ca_choice_t choice;
+
+    if (manager_queue_only_asks(item, now)) {
+        const manager_ca_t *ca = manager_ca_at(scheduler->context.cas, item->issuer);
+
+        choice.ca = manager_ca_is_usable(ca, now) ? item->issuer : -1;
+        choice.when = ca->health.until;
+    }
+    else {
+        choose_ca(scheduler, item, &choice, now);
+    }
+    if (choice.ca < 0 && choice.when > now && choice.when < *wake)
+        *wake = choice.when;
+    if (choice.ca >= 0)
+        item->ca = choice.ca;
+    return choice.ca >= 0;
 }
 
 /* --- Wishes and their answers ------------------------------------------------ */
@@ -233,18 +330,17 @@ static void answer(manager_scheduler_t *scheduler, manager_queue_item_t *item,
     item->waiting = 0;
 }
 
-/* When something can be done about an item that is due: what holds the CA back holds it back too, but for
+/* When something can be done about an item that is due: what holds the CAs back holds it back too, but for
  * a CA that is down, which may be back any moment. */
-static apr_time_t possible_at(const manager_scheduler_t *scheduler, const manager_queue_item_t *item)
+static apr_time_t possible_at(const manager_scheduler_t *scheduler, const manager_queue_item_t *item,
+                              apr_time_t now)
 {
-    const pause_t *pause = &scheduler->pause;
-    apr_time_t at = item->next;
+    manager_ca_choice_t choice;
 
-    if (pause->refusing && pause->until > at)
-        at = pause->until;
-    if (!item->saved && pause->budget_until > at)
-        at = pause->budget_until;
-    return at;
+    if (item->next > now)
+        return item->next;
+    choose_ca(scheduler, item, &choice, now);
+    return choice.ca < 0 && choice.refused && choice.when > now ? choice.when : item->next;
 }
 
 /* May whoever waits for it still be served? Another process may be about to end, the CA may come back. */
@@ -260,7 +356,7 @@ static int is_worth_waiting(const manager_queue_item_t *item, apr_time_t at, apr
  * to do before the calendar would find it again. */
 static void conclude(manager_scheduler_t *scheduler, manager_queue_item_t *item, apr_time_t now)
 {
-    apr_time_t at = possible_at(scheduler, item);
+    apr_time_t at = possible_at(scheduler, item, now);
 
     manager_calendar_note_lifetime(scheduler->calendar, item->not_after - item->not_before, now);
     if (item->state != MANAGER_QUEUE_SETTLED || at <= now)
@@ -278,32 +374,56 @@ static void conclude(manager_scheduler_t *scheduler, manager_queue_item_t *item,
 
 /* --- The dispatcher's round, in its order ------------------------------------ */
 
-static void report_canary(const worker_t *worker)
+static void report_canary(const manager_ask_endpoint_t *canary, manager_ask_answer_t said,
+                          const base_error_t *trouble)
 {
-    int shown = (int)strcspn(worker->canary->url, "?");     /* the query may hold a secret */
+    int shown = (int)strcspn(canary->url, "?");     /* the query may hold a secret */
 
-    if (worker->answer == MANAGER_ASK_YES)
+    if (said == MANAGER_ASK_YES)
         base_log(BASE_LOG_CRIT, "AC0151", NULL, "AutocertHostPolicy ask %.*s says yes to a name that nobody "
                  "can own: anybody can have certificates ordered here; make it say no to names that are not "
-                 "yours. It is tried again in an hour", shown, worker->canary->url);
-    else if (worker->answer == MANAGER_ASK_TROUBLE && worker->trouble.kind != BASE_ERROR_CANCELLED)
+                 "yours. It is tried again in an hour", shown, canary->url);
+    else if (said == MANAGER_ASK_TROUBLE && trouble->kind != BASE_ERROR_CANCELLED)
         base_log(BASE_LOG_WARNING, "AC0152", NULL, "AutocertHostPolicy ask %.*s gives no usable answer: %s; "
-                 "names that only it could allow are refused until it does", shown, worker->canary->url,
-                 worker->trouble.detail);
+                 "names that only it could allow are refused until it does", shown, canary->url,
+                 trouble->detail);
 }
 
 /* What a worker has done: the order of an item. */
-static void take_result(manager_scheduler_t *scheduler, manager_queue_item_t *item,
+static void take_result(manager_scheduler_t *scheduler, manager_queue_item_t *item, manager_ca_t *ca,
                         const manager_order_result_t *result, apr_time_t now)
 {
+    ca->running--;
     manager_queue_settle(item, result);
+    if (result->refunded)
+        ca->budget_until = 0;
     if (result->scope == MANAGER_ORDER_SCOPE_CA)
-        pause_ca(scheduler, result, now);
+        pause_ca(scheduler, ca, &result->problem, now);
     else if (result->answered)
-        resume_ca(scheduler);
+        resume_ca(scheduler, ca);
     conclude(scheduler, item, now);
 }
 
+/* What was given to the worker, with the worker idle again; all NULL when it is not done. */
+static work_t take_back(manager_scheduler_t *scheduler, worker_t *worker)
+{
+    work_t work = { NULL, NULL, NULL, NULL };
+
+    apr_thread_mutex_lock(scheduler->mutex);
+    if (!is_idle(worker) && worker->done) {
+        work.item = worker->item;
+        work.canary = worker->canary;
+        work.check = worker->check;
+        worker->item = NULL;
+        worker->canary = NULL;
+        worker->check = NULL;
+        worker->done = 0;
+    }
+    apr_thread_mutex_unlock(scheduler->mutex);
+    return work;
+}
+
+/* An idle worker touches nothing of its own until this thread gives it something. */
 static void collect_results(manager_scheduler_t *scheduler, apr_time_t now)
 {
     char drain[64];
@@ -313,22 +433,15 @@ static void collect_results(manager_scheduler_t *scheduler, apr_time_t now)
         ;
     for (i = 0; i < MANAGER_SCHEDULER_WORKERS; i++) {
         worker_t *worker = &scheduler->worker[i];
-        manager_queue_item_t *item = NULL;
-        int done;
+        work_t work = take_back(scheduler, worker);
 
-        apr_thread_mutex_lock(scheduler->mutex);
-        done = !is_idle(worker) && worker->done;
-        if (done) {
-            item = worker->item;
-            if (item == NULL)
-                report_canary(worker);
-            worker->item = NULL;
-            worker->canary = NULL;
-            worker->done = 0;
-        }
-        apr_thread_mutex_unlock(scheduler->mutex);
-        if (item != NULL)
-            take_result(scheduler, item, &worker->result, now);
+        if (work.item != NULL)
+            take_result(scheduler, work.item, manager_ca_at(scheduler->context.cas, worker->task.ca),
+                        &worker->result, now);
+        else if (work.canary != NULL)
+            report_canary(work.canary, worker->answer, &worker->trouble);
+        else if (work.check != NULL)
+            take_check(scheduler, work.check, &worker->trouble, now);
     }
 }
 
@@ -402,7 +515,7 @@ static void take_wishes(manager_scheduler_t *scheduler, apr_time_t now)
         take_wish(scheduler, &wish, now);
 }
 
-static void look_at_unknown(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t now)
+static void look_at_unknown(manager_scheduler_t *scheduler, apr_time_t now)
 {
     manager_queue_item_t *item;
     int looks = 0;
@@ -410,8 +523,8 @@ static void look_at_unknown(manager_scheduler_t *scheduler, apr_pool_t *pool, ap
     while (looks++ < LOOKS_PER_ROUND && (item = manager_queue_next_unknown(scheduler->queue)) != NULL) {
         manager_order_result_t result;
 
-        manager_order_look(&scheduler->context, &item->name, &result, pool);
-        apr_pool_clear(pool);
+        manager_order_look(&scheduler->context, &item->name, &result, scheduler->pool);
+        apr_pool_clear(scheduler->pool);
         item->looked = now;
         manager_queue_settle(item, &result);
         if (item->waiting && result.not_after > now)
@@ -421,7 +534,7 @@ static void look_at_unknown(manager_scheduler_t *scheduler, apr_pool_t *pool, ap
 }
 
 /* Files that changed are read again; new names of one with preload are obtained soon. */
-static void compare_files(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t now)
+static void compare_files(manager_scheduler_t *scheduler, apr_time_t now)
 {
     int i;
 
@@ -431,9 +544,9 @@ static void compare_files(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_
     for (i = 0; i < scheduler->files->nelts; i++) {
         watched_t *watched = &APR_ARRAY_IDX(scheduler->files, i, watched_t);
 
-        if (manager_host_file_load(watched->file, &watched->reported, now, pool) == APR_SUCCESS)
+        if (manager_host_file_load(watched->file, &watched->reported, now, scheduler->pool) == APR_SUCCESS)
             manager_calendar_hurry(scheduler->calendar, now);
-        apr_pool_clear(pool);
+        apr_pool_clear(scheduler->pool);
     }
 }
 
@@ -443,7 +556,7 @@ static void summarize(manager_scheduler_t *scheduler, apr_time_t now)
     const manager_scheduler_config_t *config = scheduler->config;
     int names, valid, demand = manager_policy_vhosts(config->policy)->nelts;
     apr_time_t first;
-    char date[16], expires[48] = "", more[64] = "";
+    char date[16], expires[48] = "", more[64] = "", cas[256] = "";
 
     if (scheduler->summarized || manager_queue_has_unknown(scheduler->queue))
         return;
@@ -454,20 +567,26 @@ static void summarize(manager_scheduler_t *scheduler, apr_time_t now)
                      base_log_date(date, apr_time_sec(first)));
     if (demand > 0)
         apr_snprintf(more, sizeof(more), "; on demand in %d vhost%s", demand, demand == 1 ? "" : "s");
+    for (int i = 0; i < config->cas->nelts; i++)
+        apr_snprintf(cas + strlen(cas), sizeof(cas) - strlen(cas), "%s%s", i > 0 ? ", then " : "",
+                     APR_ARRAY_IDX(config->cas, i, const manager_ca_config_t *)->acme.name);
     base_log(BASE_LOG_NOTICE, "AC0001", NULL, "%d name%s in %d vhost%s: %d valid%s, %d to obtain%s; "
              "CA %s; cache %s", names, names == 1 ? "" : "s", config->vhosts,
-             config->vhosts == 1 ? "" : "s", valid, expires, names - valid, more, config->ca->name,
-             config->cache_text);
+             config->vhosts == 1 ? "" : "s", valid, expires, names - valid, more, cas, config->cache_text);
 }
 
-static void tidy(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t now)
+static void tidy(manager_scheduler_t *scheduler, apr_time_t now)
 {
     if (now < scheduler->tidy_at)
         return;
     scheduler->tidy_at = now + TIDY_EVERY;
-    manager_budget_tidy(scheduler->config->cache, scheduler->config->ca->id, &scheduler->config->rate, now,
-                        scheduler->stop, pool);
-    apr_pool_clear(pool);
+    for (int i = 0; i < scheduler->context.cas->nelts; i++) {
+        const manager_ca_config_t *ca = manager_ca_at(scheduler->context.cas, i)->config;
+
+        manager_budget_tidy(scheduler->config->cache, ca->acme.id, &ca->rate, now, scheduler->stop,
+                            scheduler->pool);
+        apr_pool_clear(scheduler->pool);
+    }
 }
 
 /* What an order of an on-demand name would cost is used up, for all of them or for those of one owner. */
@@ -495,28 +614,30 @@ typedef enum {
 /* Pay for an item here, not in its worker: workers would race for the last order, and the most
  * urgent name might lose. */
 static fund_t fund(manager_scheduler_t *scheduler, manager_queue_item_t *item, manager_order_task_t *task,
-                apr_pool_t *pool, apr_time_t now)
+                   apr_time_t now)
 {
-    const manager_scheduler_config_t *config = scheduler->config;
+    cache_t *cache = scheduler->config->cache;
+    manager_ca_t *ca = manager_ca_at(scheduler->context.cas, item->ca);
+    const manager_budget_rate_t *rate = &ca->config->rate;
+    const char *id = ca->config->acme.id;
     int everybody = 1;
     apr_time_t when = 0;
     apr_status_t rv;
 
     memset(task, 0, sizeof(*task));
     task->name = &item->name;
+    task->ca = item->ca;
     task->client = item->client;
     task->demand = manager_queue_draws_on_demand(item, now);
-    if (config->rate.orders == 0 || item->saved)
+    if (rate->orders == 0 || item->saved == item->ca || manager_queue_only_asks(item, now))
         return FUND_GO;
-    rv = task->demand ? manager_budget_take_demand(config->cache, config->ca->id, &config->rate,
-                                                   item->name.name, now, &when, &everybody,
-                                                   scheduler->stop, pool)
-                      : manager_budget_take(config->cache, config->ca->id, &config->rate, now, &when,
-                                            scheduler->stop, pool);
-    apr_pool_clear(pool);
+    rv = task->demand ? manager_budget_take_demand(cache, id, rate, item->name.name, now, &when, &everybody,
+                                                   scheduler->stop, scheduler->pool)
+                      : manager_budget_take(cache, id, rate, now, &when, scheduler->stop, scheduler->pool);
+    apr_pool_clear(scheduler->pool);
     task->funded = rv == APR_SUCCESS;
     if (rv == APR_EAGAIN && everybody)
-        note_budget(scheduler, when, now);
+        note_budget(ca, when, now);
     else if (rv == APR_EAGAIN)
         hold_back(scheduler, item, when, now);
     if (rv == APR_EAGAIN)
@@ -536,58 +657,47 @@ static void try_canaries(manager_scheduler_t *scheduler, apr_time_t now)
     }
     while (scheduler->canary_next < scheduler->endpoints->nelts
            && (worker = find_idle_worker(scheduler)) != NULL) {
-        hand_over(scheduler, worker, NULL, NULL,
-                  APR_ARRAY_IDX(scheduler->endpoints, scheduler->canary_next,
-                                const manager_ask_endpoint_t *));
+        work_t work = { NULL, NULL, NULL, NULL };
+
+        work.canary = APR_ARRAY_IDX(scheduler->endpoints, scheduler->canary_next,
+                                    const manager_ask_endpoint_t *);
+        hand_over(scheduler, worker, &work);
         scheduler->canary_next++;
     }
 }
 
-/* Workers with an order, and those of them that draw on the share of on-demand names. */
-static int count_running(const manager_scheduler_t *scheduler, int *demand)
+/* Workers with an order that draws on the share of on-demand names. */
+static int count_demand(const manager_scheduler_t *scheduler)
 {
-    int running = 0, i;
+    int demand = 0, i;
 
-    *demand = 0;
     for (i = 0; i < MANAGER_SCHEDULER_WORKERS; i++) {
         const worker_t *worker = &scheduler->worker[i];
 
-        running += worker->item != NULL;
-        *demand += worker->item != NULL && worker->task.demand;
+        demand += worker->item != NULL && worker->task.demand;
     }
-    return running;
+    return demand;
 }
 
-/* Hand out what is due. After a failure of the CA one order goes first, as a probe. */
-static void dispatch(manager_scheduler_t *scheduler, apr_pool_t *pool, apr_time_t now,
+/* Hand out what is due. */
+static void dispatch(manager_scheduler_t *scheduler, apr_time_t now,
                      apr_time_t *wake)
 {
-    worker_t *worker;
-    int running, demand;
+    int demand = count_demand(scheduler);
     fund_t funding = FUND_GO;
+    worker_t *worker;
 
-    if (scheduler->pause.until > now) {
-        *wake = scheduler->pause.until;
-        return;
-    }
-    running = count_running(scheduler, &demand);
     while (funding != FUND_STOP && (worker = find_idle_worker(scheduler)) != NULL) {
-        int broke = scheduler->pause.budget_until > now;
-        manager_queue_item_t *item;
+        manager_queue_item_t *item = manager_queue_choose(scheduler->queue, now, place, scheduler,
+                                                          demand >= MANAGER_SCHEDULER_DEMAND_WORKERS, wake);
         manager_order_task_t task;
+        work_t work = { item, &task, NULL, NULL };
 
-        if (scheduler->pause.failures > 0 && running > 0)
-            return;
-        if (broke && scheduler->pause.budget_until < *wake)
-            *wake = scheduler->pause.budget_until;
-        item = manager_queue_choose(scheduler->queue, now, broke,
-                                    demand >= MANAGER_SCHEDULER_DEMAND_WORKERS, wake);
         if (item == NULL)
             return;
-        funding = fund(scheduler, item, &task, pool, now);
+        funding = fund(scheduler, item, &task, now);
         if (funding == FUND_GO) {
-            hand_over(scheduler, worker, item, &task, NULL);
-            running++;
+            hand_over(scheduler, worker, &work);
             demand += task.demand;
         }
     }
@@ -615,22 +725,23 @@ static void wait_for_something(manager_scheduler_t *scheduler, apr_time_t wake)
 static void *APR_THREAD_FUNC run_dispatcher(apr_thread_t *thread, void *data)
 {
     manager_scheduler_t *scheduler = data;
-    apr_pool_t *pool = NULL;
 
     (void)thread;
-    apr_pool_create_unmanaged_ex(&pool, NULL, NULL);
+    apr_pool_create_unmanaged_ex(&scheduler->pool, NULL, NULL);
     shared_requests_rewind(shared_segment_requests(scheduler->config->segment));
-    while (pool != NULL && !base_stop_is_raised(scheduler->stop)) {
+    report_pauses(scheduler, scheduler->config->now());
+    while (scheduler->pool != NULL && !base_stop_is_raised(scheduler->stop)) {
         apr_time_t now = scheduler->config->now(), wake = now + POLL_MAX;
 
         collect_results(scheduler, now);
         take_wishes(scheduler, now);
-        look_at_unknown(scheduler, pool, now);
+        look_at_unknown(scheduler, now);
         summarize(scheduler, now);
-        dispatch(scheduler, pool, now, &wake);
+        check_cas(scheduler, now);
+        dispatch(scheduler, now, &wake);
         try_canaries(scheduler, now);
-        compare_files(scheduler, pool, now);
-        tidy(scheduler, pool, now);
+        compare_files(scheduler, now);
+        tidy(scheduler, now);
         scheduler->walking = manager_calendar_walk(scheduler->calendar, scheduler->queue, WALK_PER_ROUND,
                                                    now);
         wait_for_something(scheduler, wake);
@@ -639,8 +750,8 @@ static void *APR_THREAD_FUNC run_dispatcher(apr_thread_t *thread, void *data)
     scheduler->leaving = 1;
     apr_thread_cond_broadcast(scheduler->cond);
     apr_thread_mutex_unlock(scheduler->mutex);
-    if (pool != NULL)
-        apr_pool_destroy(pool);
+    if (scheduler->pool != NULL)
+        apr_pool_destroy(scheduler->pool);
     apr_atomic_dec32(&scheduler->alive);
     return NULL;
 }
@@ -738,7 +849,6 @@ apr_status_t manager_scheduler_start(manager_scheduler_t **out,
                                      base_stop_t *stop, apr_pool_t *pool)
 {
     manager_scheduler_t *scheduler = apr_pcalloc(pool, sizeof(*scheduler));
-    acme_client_t *client = NULL;
     apr_status_t rv;
 
     *out = NULL;
@@ -747,9 +857,8 @@ apr_status_t manager_scheduler_start(manager_scheduler_t **out,
     list_rules(scheduler, pool);
     scheduler->canary_next = scheduler->endpoints->nelts;
     if ((rv = acme_http_init()) != APR_SUCCESS
-        || (rv = acme_client_create(&client, config->ca, stop, config->now, pool)) != APR_SUCCESS
-        || (rv = acme_account_create(&scheduler->context.account, client, config->cache, pool))
-               != APR_SUCCESS
+        || (rv = manager_ca_create(&scheduler->context.cas, config->cas, config->cache, stop, config->now,
+                                   pool)) != APR_SUCCESS
         || (rv = manager_ask_create(&scheduler->context.ask, scheduler->endpoints, stop, config->now, pool))
                != APR_SUCCESS
         || (rv = apr_thread_mutex_create(&scheduler->mutex, APR_THREAD_MUTEX_DEFAULT, pool))
@@ -761,8 +870,7 @@ apr_status_t manager_scheduler_start(manager_scheduler_t **out,
     apr_pool_cleanup_register(pool, scheduler, close_pipe, apr_pool_cleanup_null);
     scheduler->context.cache = config->cache;
     scheduler->context.versions = shared_segment_versions(config->segment);
-    scheduler->context.rate = config->rate;
-    scheduler->context.test = config->test;
+    scheduler->context.configs = config->cas;
     scheduler->context.now = config->now;
     scheduler->context.present = config->present;
     scheduler->queue = manager_queue_create(config->policy, pool);

@@ -10,10 +10,9 @@
 
 #include <apr_pools.h>
 
-#include "acme/client.h"
 #include "base/stop.h"
 #include "cache/cache.h"
-#include "manager/budget.h"
+#include "manager/ca.h"
 #include "manager/policy.h"
 #include "shared/segment.h"
 
@@ -29,9 +28,8 @@ typedef struct manager_scheduler_config_t {
     const manager_policy_t *policy;
     int vhosts;                         /* how many have names, for the summary in the log */
     const char *cache_text;             /* the cache, for that summary */
-    const acme_client_config_t *ca;
-    manager_budget_rate_t rate;
-    int test;                           /* the CA is a test CA */
+    const apr_array_header_t *cas;      /* of const manager_ca_config_t *: in order of preference, at
+                                         * least one, at most MANAGER_CA_MAX */
     cache_t *cache;
     shared_segment_t *segment;
     shared_names_t *present;            /* set of the certificates in the cache */

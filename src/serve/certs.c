@@ -495,7 +495,7 @@ static trouble_t parse(serve_certs_t *certs, const query_t *query, const char *k
     trouble = judge_bundle(bundle, query, &loaded->err);
     if (trouble != TROUBLE_BAD) {
         manager_ledger_load(&ledger, certs->cache, key, pool);
-        loaded->held = make_held(certs, bundle, ledger.test);
+        loaded->held = make_held(certs, bundle, ledger.test && manager_ledger_is_about(&ledger, bundle));
         if (loaded->held == NULL) {
             base_error_set(&loaded->err, BASE_ERROR_LOCAL, APR_ENOMEM, "no memory");
             trouble = TROUBLE_UNREADABLE;

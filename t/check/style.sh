@@ -3,7 +3,7 @@
 set -u
 cd "${1:-$(dirname "$0")/../..}" || exit 1
 failed=0
-mapfile -t sources < <(find mod_autocert.c src t/unit t/fuzz t/bench t/modules -name '*.[ch]' 2>/dev/null | sort)
+mapfile -t sources < <(find mod_autocert.c src t/unit t/fuzz t/bench t/modules t/tools -name '*.[ch]' 2>/dev/null | sort)
 mapfile -t headers < <(find src -name '*.h' | sort)
 
 report() { # TEXT LINES

@@ -5,84 +5,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <apr_tables.h>
-
-#include "acme/account.h"
-#include "test_acme_script.h"
-
-#define PROBLEM "urn:ietf:params:acme:error:"
-
-typedef script_fixture_t fixture_t;
-
-static int set_up(void **state)
-{
-    fixture_t *f = script_set_up(state);
-
-    script_add(f->script, "POST /account", 201, "Location: /acct/1\r\n",
-               "{\"status\":\"valid\"}");
-    script_add(f->script, "POST /acct/1", 200, "", "{\"status\":\"valid\"}");
-    return 0;
-}
-
-static char *stored(fixture_t *f, autocert_cache_space_t space, const char *key)
-{
-    char *data = NULL;
-    apr_size_t len;
-
-    return cache_get(f->cache, space, key, &data, &len, f->pool) == APR_SUCCESS ? data : NULL;
-}
-
-static char *shared(fixture_t *f, const char *key)
-{
-    return stored(f, AUTOCERT_CACHE_SHARED, key);
-}
-
-static void store(fixture_t *f, const char *key, const char *text)
-{
-    assert_int_equal(cache_put(f->cache, AUTOCERT_CACHE_SHARED, key, text, strlen(text), f->pool),
-                     APR_SUCCESS);
-}
-
-static const char *make_key(fixture_t *f, crypto_key_type_t type)
-{
-    EVP_PKEY *key = NULL;
-    char *pem;
-    apr_size_t len;
-
-    assert_int_equal(crypto_key_generate(&key, type, NULL), APR_SUCCESS);
-    assert_int_equal(crypto_key_write(&pem, &len, key, f->pool, NULL), APR_SUCCESS);
-    EVP_PKEY_free(key);
-    return pem;
-}
-
-static void test_register(void **state)
-{
-    fixture_t *f = *state;
-    const char *record, *authorization;
-
-    f->config->email = "a@example.net";
-    assert_null(acme_account_url(f->account, f->pool));
-    assert_null(acme_account_key_authorization(f->account, "t", f->pool));
-    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_string_equal(acme_account_url(f->account, f->pool),
-                        apr_pstrcat(f->pool, f->script->server->url, "/acct/1", NULL));
-    assert_non_null(strstr(script_last(f->script, "POST /account"),
-                           "{\"termsOfServiceAgreed\":true,"
-                           "\"contact\":[\"mailto:a@example.net\"]}"));
-    authorization = acme_account_key_authorization(f->account, "tok", f->pool);
-    assert_int_equal(strlen(authorization), 4 + 43);
-    assert_memory_equal(authorization, "tok.", 4);
-    assert_non_null(strstr(shared(f, "acme_account+key"), "BEGIN EC PRIVATE KEY"));
-    record = stored(f, AUTOCERT_CACHE_PRIVATE, "account+scripted");
-    assert_non_null(strstr(record, authorization + 4));
-    assert_non_null(strstr(record, "a@example.net"));
-    /* A new process asks nothing but the directory. */
-    script_restart(f);
-    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_int_equal(script_seen(f->script, "POST"), 1);
-    assert_string_equal(acme_account_key_authorization(f->account, "tok", f->pool),
-                        authorization);
-}
+#include "test_acme_account.h"
 
 static void test_other_directory(void **state)
 {
@@ -97,33 +20,6 @@ static void test_other_directory(void **state)
     assert_int_equal(script_seen(f->script, "POST /account"), 2);
     /* This directory has no terms, so none are agreed to. */
     assert_null(strstr(script_last(f->script, "POST /account"), "termsOfServiceAgreed"));
-}
-
-static void test_terms(void **state)
-{
-    fixture_t *f = *state;
-    apr_array_header_t *urls = apr_array_make(f->pool, 1, sizeof(const char *));
-
-    f->config->tos_any = 0;
-    assert_int_not_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_int_equal(f->err.kind, BASE_ERROR_OPERATOR);
-    assert_non_null(strstr(f->err.detail, "\"AutocertAcceptTOS on\""));
-    assert_non_null(strstr(f->err.detail, "\"AutocertAcceptTOS https://ca.example/tos-1\""));
-    assert_int_equal(script_seen(f->script, "POST"), 0);
-    assert_null(shared(f, "acme_account+key"));
-    APR_ARRAY_PUSH(urls, const char *) = "https://ca.example/tos-0";
-    f->config->tos_urls = urls;
-    assert_int_not_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    APR_ARRAY_PUSH(urls, const char *) = "https://ca.example/tos-1";
-    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_non_null(strstr(script_last(f->script, "POST /account"), "termsOfServiceAgreed"));
-    /* New terms do not lock an old account out; taking the agreement back does. */
-    urls->nelts = 1;
-    script_restart(f);
-    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    f->config->tos_urls = NULL;
-    script_restart(f);
-    assert_int_not_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
 }
 
 static void test_key_survives(void **state)
@@ -143,31 +39,32 @@ static void test_key_survives(void **state)
     assert_string_equal(shared(f, "acme_account+key"), key);
 }
 
-static void test_email(void **state)
+/* The lines of the configuration change places: each CA keeps its account, and its key its name. */
+static void test_places_change(void **state)
 {
     fixture_t *f = *state;
+    const char *own = apr_pstrcat(f->pool, "acme_account+key+", f->config->id, NULL);
+    const char *record = apr_pstrcat(f->pool, "account+", f->config->id, NULL);
+    static const char foreign[] = "{\"directory\":\"x\",\"key\":\"../secret\"}";
+    char *key;
 
-    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    f->config->email = "b@example.net";
-    script_drop(f->script, "POST /acct/1");
-    script_add(f->script, "POST /acct/1", 400, "", "{\"type\":\"" PROBLEM "invalidContact\"}");
+    f->config->first = 1;
     script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_int_equal(f->err.kind, BASE_ERROR_NONE);
-    script_drop(f->script, "POST /acct/1");
-    script_add(f->script, "POST /acct/1", 200, "", "{}");
+    key = shared(f, "acme_account+key");
+    assert_non_null(key);
+    f->config->first = 0;
     script_restart(f);
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_non_null(strstr(script_last(f->script, "POST /acct/1"),
-                           "{\"contact\":[\"mailto:b@example.net\"]}"));
-    script_restart(f);
-    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_int_equal(script_seen(f->script, "POST /acct/1"), 2);
-    f->config->email = NULL;
-    script_restart(f);
-    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_non_null(strstr(script_last(f->script, "POST /acct/1"), "{\"contact\":[]}"));
     assert_int_equal(script_seen(f->script, "POST /account"), 1);
+    assert_string_equal(shared(f, "acme_account+key"), key);
+    assert_null(shared(f, own));
+    /* a record that cannot be meant */
+    assert_int_equal(cache_put(f->cache, AUTOCERT_CACHE_PRIVATE, record, foreign, strlen(foreign), f->pool),
+                     APR_SUCCESS);
+    script_restart(f);
+    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
+    assert_non_null(shared(f, own));
 }
 
 static void test_keys(void **state)
@@ -208,20 +105,6 @@ static void test_bad_keys(void **state)
     store(f, "acme_account+key", "");
     assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
     assert_non_null(strstr(shared(f, "acme_account+key"), "BEGIN EC PRIVATE KEY"));
-}
-
-static void test_deactivated(void **state)
-{
-    fixture_t *f = *state;
-
-    script_drop(f->script, "POST /account");
-    script_add(f->script, "POST /account", 200, "Location: /acct/1\r\n",
-               "{\"status\":\"deactivated\"}");
-    script_add(f->script, "POST /account", 201, "", "{}");
-    assert_int_not_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_int_equal(f->err.kind, BASE_ERROR_OPERATOR);
-    assert_int_not_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
-    assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
 }
 
 static void test_forgotten(void **state)
@@ -302,22 +185,73 @@ static void test_locked(void **state)
     cache_unlock(lock);
 }
 
-#define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, set_up, script_tear_down)
+/* ---- accounts that are no more ---- */
+
+static void test_dead(void **state)
+{
+    fixture_t *f = *state;
+
+    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
+    script_add(f->script, "POST /order", 403, "", "{\"type\":\"" PROBLEM "unauthorized\",\"detail\":"
+               "\"Account is not valid, has status 'deactivated'\"}");
+    assert_int_not_equal(order(f), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_OPERATOR);
+    assert_string_equal(f->err.type, "unauthorized");
+    assert_int_equal(f->err.http_status, 403);
+    assert_non_null(strstr(f->err.detail, "/acct/1 for good"));
+    assert_non_null(strstr(f->err.detail, "remove acme_account+key from the cache"));
+    assert_int_equal(script_seen(f->script, "POST /account"), 1);
+    /* That is enough: no restart. */
+    cache_remove(f->cache, AUTOCERT_CACHE_SHARED, "acme_account+key", f->pool);
+    script_add(f->script, "POST /account", 201, "Location: /acct/2\r\n", "{\"status\":\"valid\"}");
+    assert_int_not_equal(order(f), APR_SUCCESS);
+    script_drop(f->script, "POST /order");
+    script_add(f->script, "POST /order", 200, "", "{}");
+    assert_int_equal(order(f), APR_SUCCESS);
+    assert_non_null(strstr(acme_account_url(f->account, f->pool), "/acct/2"));
+    assert_non_null(shared(f, "acme_account+key"));
+}
+
+/* smallstep says nothing of why. */
+static void test_dead_silently(void **state)
+{
+    fixture_t *f = *state;
+
+    assert_int_equal(acme_account_ensure(f->account, &f->err), APR_SUCCESS);
+    script_add(f->script, "POST /order", 401, "", "{\"type\":\"" PROBLEM "unauthorized\",\"detail\":"
+               "\"The client lacks sufficient authorization\"}");
+    script_drop(f->script, "POST /account");
+    script_add(f->script, "POST /account", 200, "Location: /acct/1\r\n", "{\"status\":\"valid\"}");
+    script_add(f->script, "POST /account", 401, "", "{\"type\":\"" PROBLEM "unauthorized\"}");
+    assert_int_not_equal(order(f), APR_SUCCESS);
+    assert_non_null(strstr(script_last(f->script, "POST /account"), ONLY_EXISTING));
+    assert_string_equal(f->err.detail, "The client lacks sufficient authorization");
+    /* Not again within the hour. */
+    assert_int_not_equal(order(f), APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "POST /account"), 2);
+    clock_offset = apr_time_from_sec(3700);
+    assert_int_not_equal(order(f), APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "POST /account"), 3);
+    assert_non_null(strstr(f->err.detail, "for good"));
+    f->config->account_pem = make_key(f, CRYPTO_KEY_P256);
+    clock_offset = 2 * apr_time_from_sec(3700);
+    assert_int_not_equal(order(f), APR_SUCCESS);
+    assert_non_null(strstr(f->err.detail, "account= another key"));
+}
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        WITH_SERVER(test_register),
         WITH_SERVER(test_other_directory),
-        WITH_SERVER(test_terms),
         WITH_SERVER(test_key_survives),
-        WITH_SERVER(test_email),
+        WITH_SERVER(test_places_change),
         WITH_SERVER(test_keys),
         WITH_SERVER(test_bad_keys),
-        WITH_SERVER(test_deactivated),
         WITH_SERVER(test_forgotten),
         WITH_SERVER(test_threads),
         WITH_SERVER(test_locked),
+        WITH_SERVER(test_dead),
+        WITH_SERVER(test_dead_silently),
     };
 
     return SERVER_RUN_TESTS(tests);

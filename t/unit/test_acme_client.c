@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "acme/client.h"
+#include "base/log.h"
 #include "test_acme_script.h"
 
 #define PROBLEM "urn:ietf:params:acme:error:"
@@ -224,6 +225,19 @@ static void test_kinds(void **state)
           "accountDoesNotExist" },
         { 401, "", "", "{\"type\":\"" PROBLEM "unauthorized\"}", BASE_ERROR_OPERATOR,
           "unauthorized" },
+        { 403, "", "", "{\"type\":\"" PROBLEM "unauthorized\"}", BASE_ERROR_OPERATOR,
+          "unauthorized" },
+        { 401, "", "{}", "{}", BASE_ERROR_OPERATOR, "" },
+        { 403, "", "{}", "{}", BASE_ERROR_OPERATOR, "" },
+        { 401, "", "{}", "<html>", BASE_ERROR_CA_DOWN, "" },
+        { 409, "", "{}", "{\"type\":\"" PROBLEM "conflict\"}", BASE_ERROR_OPERATOR, "conflict" },
+        { 403, "", "{}", "{\"type\":\"" PROBLEM "agreementRequired\"}", BASE_ERROR_OPERATOR,
+          "agreementRequired" },
+        { 500, "", "{}", "{\"type\":\"about:blank\",\"status\":400}", BASE_ERROR_CA_DOWN, "" },
+        { 404, "", "{}", "{\"type\":\"about:blank\"}", BASE_ERROR_GONE, "" },
+        { 408, "", "{}", "{\"type\":\"about:blank\"}", BASE_ERROR_CA_DOWN, "" },
+        { 425, "", "{}", "{}", BASE_ERROR_CA_DOWN, "" },
+        { 400, "", "{}", "{\"type\":7,\"detail\":[]}", BASE_ERROR_OPERATOR, "" },
         { 409, "", "{}", "{\"type\":\"about:blank\",\"detail\":\"x\"}", BASE_ERROR_OPERATOR, "" },
         { 400, "", "{}", "{\"type\":\"" PROBLEM "compound\",\"subproblems\":[{\"type\":\"" PROBLEM
           "malformed\"},{\"type\":\"" PROBLEM "rateLimited\"}]}", BASE_ERROR_WAIT, "compound" },
@@ -298,6 +312,211 @@ static void test_detail(void **state)
     assert_string_equal(f->err.detail, "new terms (see https://ca.example/agree)");
 }
 
+static void test_algorithms(void **state)
+{
+    fixture_t *f = *state;
+    static const struct {
+        const char *algorithms;
+        const char *words;
+    } rows[] = {
+        { "[\"RS256\",\"PS256\"]", "no (it takes RS256, PS256: make an account key of the kind RSA and "
+          "write \"AutocertCA ... account=FILE\")" },
+        { "[\"EdDSA\",\"ES384\"]", "no (it takes EdDSA, ES384: make an account key of the kind P-384 and "
+          "write \"AutocertCA ... account=FILE\")" },
+        { "[\"EdDSA\",7]", "no (it takes EdDSA, ?, none of which this module has)" },
+        { "[]", "no" },
+        { "\"RS256\"", "no" }
+    };
+    size_t i;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        script_drop(f->script, "POST /x");
+        script_add(f->script, "POST /x", 400, "",
+                   apr_psprintf(f->pool, "{\"type\":\"" PROBLEM "badSignatureAlgorithm\",\"detail\":\"no\","
+                                "\"algorithms\":%s}", rows[i].algorithms));
+        assert_int_not_equal(post(f, "/x", "{}"), APR_SUCCESS);
+        assert_int_equal(f->err.kind, BASE_ERROR_OPERATOR);
+        assert_string_equal(f->err.detail, rows[i].words);
+        assert_non_null(json_object_get(f->answer.problem, "algorithms"));
+    }
+}
+
+static void test_terms_link(void **state)
+{
+    fixture_t *f = *state;
+
+    script_add(f->script, "POST /x", 403, "Link: <https://ca.example/tos-2>;rel=\"terms-of-service\"\r\n",
+               "{\"type\":\"" PROBLEM "userActionRequired\",\"detail\":\"new terms\"}");
+    post(f, "/x", "{}");
+    assert_string_equal(f->err.detail, "new terms (see https://ca.example/tos-2)");
+}
+
+static void test_profiles(void **state)
+{
+    fixture_t *f = *state;
+    acme_client_directory_t d;
+    static const char *const without[] = { "{}", "{\"profiles\":null}", "{\"profiles\":{}}",
+                                           "{\"profiles\":[\"a\"]}" };
+    size_t i;
+
+    script_drop(f->script, "GET /dir");
+    script_add(f->script, "GET /dir", 200, "",
+               "{\"newNonce\":\"/n\",\"newOrder\":\"/o\",\"newAccount\":\"/a\",\"keyChange\":\"/k\","
+               "\"revokeCert\":\"/r\",\"renewalInfo\":\"/ari\",\"meta\":{\"externalAccountRequired\":true,"
+               "\"profiles\":{\"classic\":\"the usual\",\"short\":7}}}");
+    assert_int_equal(acme_client_directory(f->client, &d, f->pool, &f->err), APR_SUCCESS);
+    /* The second time from memory. */
+    assert_int_equal(acme_client_directory(f->client, &d, f->pool, &f->err), APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "GET /dir"), 1);
+    assert_int_equal(d.profiles->nelts, 2);
+    assert_string_equal(APR_ARRAY_IDX(d.profiles, 0, const char *), "classic");
+    assert_string_equal(APR_ARRAY_IDX(d.profiles, 1, const char *), "short");
+    assert_true(d.external_account_required);
+    assert_non_null(strstr(d.key_change, "/k"));
+    assert_non_null(strstr(d.revoke_cert, "/r"));
+    assert_non_null(strstr(d.renewal_info, "/ari"));
+    for (i = 0; i < sizeof(without) / sizeof(without[0]); i++) {
+        clock_offset += ACME_CLIENT_DIRECTORY_AGE + apr_time_from_sec(1);
+        script_drop(f->script, "GET /dir");
+        script_add(f->script, "GET /dir", 200, "",
+                   apr_psprintf(f->pool, "{\"newNonce\":\"/n\",\"newOrder\":\"/o\",\"newAccount\":\"/a\","
+                                "\"meta\":%s}", without[i]));
+        assert_int_equal(acme_client_directory(f->client, &d, f->pool, &f->err), APR_SUCCESS);
+        assert_null(d.profiles);
+    }
+}
+
+static void test_get(void **state)
+{
+    fixture_t *f = *state;
+    const char *url = apr_pstrcat(f->pool, f->script->server->url, "/info", NULL);
+
+    script_add(f->script, "GET /info", 200, "Retry-After: 60\r\n", "{\"a\":1}");
+    script_add(f->script, "GET /info", 404, "", "<html>");
+    script_add(f->script, "GET /info", 429, "Retry-After: 60\r\n", "");
+    script_add(f->script, "GET /info", 500, "", "");
+    assert_int_equal(acme_client_get(f->client, url, &f->answer, f->pool, &f->err), APR_SUCCESS);
+    assert_int_equal(base_json_integer(f->answer.json, "a", 0), 1);
+    assert_true(f->answer.retry_at > apr_time_now());
+    assert_int_not_equal(acme_client_get(f->client, url, &f->answer, f->pool, &f->err), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_GONE);
+    assert_int_not_equal(acme_client_get(f->client, url, &f->answer, f->pool, &f->err), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_WAIT);
+    assert_int_not_equal(acme_client_get(f->client, url, &f->answer, f->pool, NULL), APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "HEAD"), 0);
+}
+
+/* Of one line that was logged: the test's own copy. */
+static char logged[BASE_LOG_LINE_MAX];
+static int logged_count;
+
+static void keep_skew(void *baton, int level, const char *line)
+{
+    (void)baton;
+    if (strstr(line, "AC0232") != NULL) {
+        assert_int_equal(level, BASE_LOG_WARNING);
+        apr_cpystrn(logged, line, sizeof(logged));
+        logged_count++;
+    }
+}
+
+/* How many lines one request makes, our clock being so many seconds ahead. */
+static int skew_lines(fixture_t *f, apr_int64_t ahead, const char *more)
+{
+    char date[APR_RFC822_DATE_LEN];
+
+    logged_count = 0;
+    apr_rfc822_date(date, clock_now() - apr_time_from_sec(ahead));
+    script_drop(f->script, "POST /x");
+    script_add(f->script, "POST /x", 200, apr_pstrcat(f->pool, "Date: ", date, "\r\n", more, NULL), "{}");
+    assert_int_equal(post(f, "/x", "{}"), APR_SUCCESS);
+    return logged_count;
+}
+
+static void test_skew(void **state)
+{
+    fixture_t *f = *state;
+
+    base_log_set(keep_skew, NULL);
+    assert_int_equal(skew_lines(f, 0, ""), 0);
+    assert_int_equal(skew_lines(f, 240, ""), 0);
+    assert_int_equal(skew_lines(f, -240, ""), 0);
+    assert_int_equal(skew_lines(f, 86400, "Age: 86300\r\n"), 0);
+    assert_int_equal(skew_lines(f, 630, ""), 1);
+    assert_non_null(strstr(logged, "scripted: the clock of this machine is 10 minutes ahead of that of the"));
+    assert_non_null(strstr(logged, "may be judged wrongly"));
+    /* Once an hour. */
+    assert_int_equal(skew_lines(f, 630, ""), 0);
+    clock_offset = apr_time_from_sec(3500);
+    assert_int_equal(skew_lines(f, 630, ""), 0);
+    clock_offset = apr_time_from_sec(3700);
+    assert_int_equal(skew_lines(f, -3 * 86400 - 60, ""), 1);
+    assert_non_null(strstr(logged, "3 days behind that of the CA"));
+    /* A clock that was set back must not make it silent for years. */
+    clock_offset = 0;
+    assert_int_equal(skew_lines(f, 7300, ""), 1);
+    assert_non_null(strstr(logged, "2 hours ahead"));
+    script_drop(f->script, "POST /x");
+    script_add(f->script, "POST /x", 200, "Date: yesterday\r\n", "{}");
+    assert_int_equal(post(f, "/x", "{}"), APR_SUCCESS);
+    base_log_set(NULL, NULL);
+}
+
+static void test_about_name(void **state)
+{
+    static const struct {
+        const char *detail;
+        int about;
+    } rows[] = {
+        { "too many certificates (50) already issued for \"example.org\" in the last 168h0m0s, retry after "
+          "2026-01-02 03:04:05 UTC: see https://letsencrypt.org/docs/rate-limits/#new-certificates-per-"
+          "registered-domain", 1 },
+        { "too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s, "
+          "retry after 2026-01-02 03:04:05 UTC: see https://letsencrypt.org/docs/rate-limits/", 1 },
+        { "too many failed authorizations (5) for \"www.example.org\" in the last 1h0m0s, retry after "
+          "2026-01-02 03:04:05 UTC: see https://letsencrypt.org/docs/rate-limits/", 1 },
+        { "too many failed authorizations (5) for \"WWW.Example.ORG\" in the last 1h0m0s", 1 },
+        { "too many failed authorizations (5) for \"other.example.org\" in the last 1h0m0s", 0 },
+        { "too many certificates (50) already issued for \"example.com\" in the last 168h0m0s", 0 },
+        { "too many certificates (50) already issued for \"org\" in the last 168h0m0s", 0 },
+        { "too many certificates (50) already issued for \"ample.org\" in the last 168h0m0s", 0 },
+        { "too many new orders (300) from this account in the last 3h0m0s, retry after 2026-01-02 03:04:05 "
+          "UTC: see https://letsencrypt.org/docs/rate-limits/#new-orders-per-account", 0 },
+        { "too many new registrations (10) from this IP address in the last 3h0m0s", 0 },
+        { "too many new registrations (500) from this /48 subnet of IPv6 addresses in the last 3h0m0s", 0 },
+        { "Error creating new order :: too many certificates already issued for: example.org", 1 },
+        { "too many certificates already issued for exact set of domains: www.example.org", 1 },
+        { "Your account is temporarily prevented from requesting certificates for www.example.org and "
+          "possibly others. Please visit: https://portal.example/unpause?jwt=x", 1 },
+        { "slow down (www.example.org: too many failures)", 1 },
+        { "slow down (mail.example.com: too many failures; *.example.org: too many)", 1 },
+        { "slow down (mail.example.com: too many failures)", 0 },
+        { "limit for mail.example.com, example.org.", 1 },
+        /* The CA happens to stand under the same domain. */
+        { "too many requests, see https://example.org/limits", 0 },
+        { "too many requests, see https://ca/for example.org", 0 },
+        { "too many requests to example.org", 0 },
+        { "before www.example.org", 0 },
+        { "", 0 }
+    };
+    base_error_t err;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        base_error_set(&err, BASE_ERROR_WAIT, APR_EGENERAL, "%s", rows[i].detail);
+        apr_cpystrn(err.type, "rateLimited", sizeof(err.type));
+        if (acme_client_is_about_name(&err, "www.example.org") != rows[i].about) {
+            print_error("row %d: %s\n", (int)i, rows[i].detail);
+        }
+        assert_int_equal(acme_client_is_about_name(&err, "www.example.org"), rows[i].about);
+        apr_cpystrn(err.type, "compound", sizeof(err.type));
+        assert_int_equal(acme_client_is_about_name(&err, "www.example.org"), rows[i].about);
+        apr_cpystrn(err.type, "rejectedIdentifier", sizeof(err.type));
+        assert_false(acme_client_is_about_name(&err, "www.example.org"));
+    }
+}
+
 static void test_inner_problem(void **state)
 {
     base_error_t err;
@@ -319,6 +538,14 @@ static void test_directory_dropped(void **state)
 {
     fixture_t *f = *state;
 
+    static const char *const ours[] = { "/account", "/revoke", "/key" };
+    const char *info = apr_pstrcat(f->pool, f->script->server->url, "/ari/x.y", NULL);
+    int i;
+
+    script_drop(f->script, "GET /dir");
+    script_add(f->script, "GET /dir", 200, "",
+               "{\"newNonce\":\"/nonce\",\"newOrder\":\"/new\",\"newAccount\":\"/account\","
+               "\"revokeCert\":\"/revoke\",\"keyChange\":\"/key\",\"renewalInfo\":\"/ari\"}");
     script_add(f->script, "POST /new", 405, "", "");
     script_add(f->script, "POST /elsewhere", 404, "", "");
     assert_int_equal(directory(f), APR_SUCCESS);
@@ -328,6 +555,43 @@ static void test_directory_dropped(void **state)
     post(f, "/new", "{}");
     assert_int_equal(directory(f), APR_SUCCESS);
     assert_int_equal(script_seen(f->script, "GET /dir"), 2);
+    for (i = 0; i < 3; i++) {
+        script_add(f->script, apr_pstrcat(f->pool, "POST ", ours[i], NULL), 404, "", "{}");
+        post(f, ours[i], "{}");
+        assert_int_equal(directory(f), APR_SUCCESS);
+        assert_int_equal(script_seen(f->script, "GET /dir"), 3 + i);
+    }
+    /* An unknown certificate is no reason, a place that is gone is. */
+    script_add(f->script, "GET /ari/x.y", 404, "", "{\"type\":\"" PROBLEM "malformed\"}");
+    script_add(f->script, "GET /ari/x.y", 404, "", "<html>");
+    acme_client_get(f->client, info, &f->answer, f->pool, NULL);
+    assert_int_equal(directory(f), APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "GET /dir"), 5);
+    acme_client_get(f->client, info, &f->answer, f->pool, NULL);
+    assert_int_equal(directory(f), APR_SUCCESS);
+    assert_int_equal(script_seen(f->script, "GET /dir"), 6);
+}
+
+/* A check asks the CA, whatever is known; it also tells whether there is renewal information. */
+static void test_check(void **state)
+{
+    fixture_t *f = *state;
+
+    assert_int_equal(acme_client_has_renewal_info(f->client), -1);
+    assert_int_equal(directory(f), APR_SUCCESS);
+    assert_int_equal(acme_client_has_renewal_info(f->client), 0);
+    script_drop(f->script, "GET /dir");
+    script_add(f->script, "GET /dir", 503, "", "<html>");
+    assert_int_equal(directory(f), APR_SUCCESS);
+    assert_int_not_equal(acme_client_check(f->client, f->pool, &f->err), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
+    script_drop(f->script, "GET /dir");
+    script_add(f->script, "GET /dir", 200, "",
+               "{\"newNonce\":\"/nonce\",\"newOrder\":\"/new\",\"newAccount\":\"/account\","
+               "\"renewalInfo\":\"/ari\"}");
+    assert_int_equal(acme_client_check(f->client, f->pool, &f->err), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_NONE);
+    assert_int_equal(acme_client_has_renewal_info(f->client), 1);
 }
 
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
@@ -337,6 +601,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_inner_problem),
+        cmocka_unit_test(test_about_name),
         WITH_SERVER(test_directory),
         WITH_SERVER(test_directory_bad),
         WITH_SERVER(test_success),
@@ -346,6 +611,12 @@ int main(void)
         WITH_SERVER(test_rate_limit),
         WITH_SERVER(test_detail),
         WITH_SERVER(test_directory_dropped),
+        WITH_SERVER(test_algorithms),
+        WITH_SERVER(test_terms_link),
+        WITH_SERVER(test_profiles),
+        WITH_SERVER(test_get),
+        WITH_SERVER(test_skew),
+        WITH_SERVER(test_check),
     };
 
     return SERVER_RUN_TESTS(tests);

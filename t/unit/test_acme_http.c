@@ -15,6 +15,7 @@
 #define ENDS_AT_ONCE apr_time_from_sec(10)  /* a busy machine; the request itself has 30 s */
 
 static base_stop_t *_Atomic late_stop;      /* raised by the server before it answers /late */
+static _Atomic int unanswered;              /* requests for /unanswered */
 
 typedef struct fixture_t {
     apr_pool_t *pool;
@@ -93,6 +94,10 @@ static void answer(server_request_t *r, void *baton)
         base_stop_raise(late_stop);
         usleep(50000);
         server_reply(r, 200, "", "late");
+    }
+    else if (strcmp(r->path, "/unanswered") == 0) {
+        unanswered++;
+        r->close = 1;
     }
     else if (strcmp(r->path, "/close") == 0) {
         server_reply(r, 200, "", "closing");
@@ -247,6 +252,25 @@ static void test_link(void **state)
     assert_null(acme_http_link(r, "alter", root));
     assert_null(acme_http_link(r, "plain", root));
     assert_null(acme_http_link(r, "never", root));
+}
+
+static void test_links(void **state)
+{
+    acme_http_response_t *r = make_response(root, "https://ca.example/cert");
+    apr_array_header_t *urls;
+
+    (void)state;
+    apr_table_addn(r->headers, "Link", "</1>;rel=alternate, <http://plain.example/>;rel=alternate");
+    apr_table_addn(r->headers, "Link", "</up>;rel=up");
+    apr_table_addn(r->headers, "link", "<https://ca.example/2>;rel=alternate");
+    apr_table_addn(r->headers, "Link", "</3>;rel=\"alternate\", </4>;rel=alternate");
+    urls = acme_http_links(r, "alternate", 8, root);
+    assert_int_equal(urls->nelts, 4);
+    assert_string_equal(APR_ARRAY_IDX(urls, 0, const char *), "https://ca.example/1");
+    assert_string_equal(APR_ARRAY_IDX(urls, 3, const char *), "https://ca.example/4");
+    /* The unusable one counts: what a CA may make us do is bounded by what it sends. */
+    assert_int_equal(acme_http_links(r, "alternate", 3, root)->nelts, 2);
+    assert_int_equal(acme_http_links(r, "next", 3, root)->nelts, 0);
 }
 
 static apr_time_t retry_after(const char *value, const char *date)
@@ -430,6 +454,23 @@ static void test_dead_connection(void **state)
     assert_string_equal(f->response->body, "again");
 }
 
+/* A connection that was kept ends after the request: libcurl sends a GET once more, but nobody a POST. */
+static void test_post_is_sent_once(void **state)
+{
+    fixture_t *f = *state;
+
+    unanswered = 0;
+    assert_int_equal(ask(f, "POST", "/echo", "{}", 0), APR_SUCCESS);
+    assert_int_not_equal(ask(f, "POST", "/unanswered", "{}", 0), APR_SUCCESS);
+    assert_int_equal(f->err.kind, BASE_ERROR_CA_DOWN);
+    assert_non_null(strstr(f->err.detail, "/unanswered: the connection ended without an answer"));
+    assert_int_equal(unanswered, 1);
+    unanswered = 0;
+    assert_int_equal(ask(f, "POST", "/echo", "{}", 0), APR_SUCCESS);
+    assert_int_not_equal(ask(f, "GET", "/unanswered", NULL, 0), APR_SUCCESS);
+    assert_int_equal(unanswered, 2);
+}
+
 static void test_trust(void **state)
 {
     fixture_t *f = *state;
@@ -527,6 +568,7 @@ int main(void)
         cmocka_unit_test(test_url),
         cmocka_unit_test(test_resolve),
         cmocka_unit_test(test_link),
+        cmocka_unit_test(test_links),
         cmocka_unit_test(test_retry_after),
         WITH_SERVER(test_get),
         WITH_SERVER(test_post),
@@ -539,6 +581,7 @@ int main(void)
         WITH_SERVER(test_stop_ends_a_post_too),
         WITH_SERVER(test_reuse),
         WITH_SERVER(test_dead_connection),
+        WITH_SERVER(test_post_is_sent_once),
         WITH_SERVER(test_trust),
         WITH_SERVER(test_proxy),
         WITH_SERVER(test_no_connection),

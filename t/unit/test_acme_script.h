@@ -29,8 +29,17 @@ typedef struct script_line_t {
     int used;
 } script_line_t;
 
+struct script_t;
+
+/** A look at a request before it is answered, under the mutex. @param status as in the script, may be
+ * changed @return the body to answer with, NULL: that of the script */
+typedef const char *script_judge_fn(struct script_t *script, const server_request_t *request, int *status);
+
 typedef struct script_t {
     server_t *server;
+    script_judge_fn *judge;     /* may be NULL */
+    EVP_PKEY *signer;           /* of a judge: whose signatures it takes */
+    int loses_answers;          /* of a judge: what is lost was done */
     pthread_mutex_t mutex;
     script_line_t lines[SCRIPT_MAX];
     int count;
@@ -140,6 +149,13 @@ static void script_answer(server_request_t *r, void *baton)
         script_expand(line->body, script->server->url, body, sizeof(body));
     }
     i = line != NULL ? line->status : 599;
+    if (line != NULL && script->judge != NULL) {
+        const char *other = script->judge(script, r, &i);
+
+        if (other != NULL) {
+            script_expand(other, script->server->url, body, sizeof(body));
+        }
+    }
     pthread_mutex_unlock(&script->mutex);
     if (i == SCRIPT_LOST) {
         r->close = 1;
@@ -232,6 +248,7 @@ SERVER_UNUSED static void script_stop(script_t *script)
         free(script->log[i]);
     }
     pthread_mutex_destroy(&script->mutex);
+    EVP_PKEY_free(script->signer);
     free(script);
 }
 

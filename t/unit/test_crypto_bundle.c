@@ -531,6 +531,50 @@ static void test_written_form(void **state)
     crypto_bundle_free(NULL);
 }
 
+static void test_fingerprint(void **state)
+{
+    const char *why, *file = from_ca(join(leaf, inter_j, inter_i, NULL), &why);
+    char text[CRYPTO_BUNDLE_FINGERPRINT_SIZE], other[CRYPTO_BUNDLE_FINGERPRINT_SIZE];
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    crypto_bundle_t *bundle = NULL;
+    unsigned int i, len;
+    X509 *own;
+
+    (void)state;
+    assert_int_equal(crypto_bundle_parse(&bundle, file, strlen(file), NULL), APR_SUCCESS);
+    assert_ptr_equal(crypto_bundle_fingerprint(bundle, text), text);
+    assert_int_equal(X509_digest(bundle->leaf, EVP_sha256(), digest, &len), 1);
+    assert_int_equal(strlen(text), 32);
+    for (i = 0; i < 16; i++)
+        assert_string_equal(apr_psprintf(pool, "%02x", digest[i]), apr_pstrmemdup(pool, text + 2 * i, 2));
+    /* It is the leaf's alone: another one from the same CA has another. */
+    own = bundle->leaf;
+    bundle->leaf = sk_X509_value(bundle->chain, 0);
+    assert_string_not_equal(crypto_bundle_fingerprint(bundle, other), text);
+    bundle->leaf = own;
+    crypto_bundle_free(bundle);
+}
+
+static void test_chain_leads_to(void **state)
+{
+    const char *chain = join(leaf, inter_j, inter_i, NULL), *crossed = join(leaf, inter_j, inter_i, cross,
+                                                                            NULL);
+    const char *with_key = join(leaf_key, leaf, NULL);
+
+    (void)state;
+    assert_true(crypto_bundle_chain_leads_to(chain, strlen(chain), "R"));
+    assert_true(crypto_bundle_chain_leads_to(chain, strlen(chain), "r"));
+    assert_true(crypto_bundle_chain_leads_to(chain, strlen(chain), "J"));
+    assert_false(crypto_bundle_chain_leads_to(chain, strlen(chain), "S"));
+    assert_false(crypto_bundle_chain_leads_to(chain, strlen(chain), "RR"));
+    assert_false(crypto_bundle_chain_leads_to(chain, strlen(chain), ""));
+    assert_true(crypto_bundle_chain_leads_to(crossed, strlen(crossed), "S"));
+    assert_true(crypto_bundle_chain_leads_to(with_key, strlen(with_key), "J"));
+    assert_false(crypto_bundle_chain_leads_to("junk", 4, "R"));
+    assert_false(crypto_bundle_chain_leads_to("", 0, "R"));
+    assert_int_equal(ERR_peek_error(), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -548,6 +592,8 @@ int main(void)
         cmocka_unit_test(test_from_ca_bad_leaf),
         cmocka_unit_test(test_from_ca_bad_text),
         cmocka_unit_test(test_written_form),
+        cmocka_unit_test(test_fingerprint),
+        cmocka_unit_test(test_chain_leads_to),
     };
 
     return cmocka_run_group_tests(tests, set_up, tear_down);

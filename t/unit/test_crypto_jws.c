@@ -13,6 +13,7 @@
 #include <openssl/bn.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
+#include <openssl/hmac.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
@@ -207,7 +208,7 @@ static void test_sign(void **state)
     }
 }
 
-/* R or S with leading zero octets keep their width. */
+/* F48: R or S with leading zero octets keep their width. */
 static void test_fixed_width(void **state)
 {
     EVP_PKEY *key = read_a3();
@@ -279,6 +280,65 @@ static void test_refuses(void **state)
     EVP_PKEY_CTX_free(ctx);
 }
 
+/* The MAC over it, computed here from the raw key. */
+static void check_binding(const char *jws, EVP_PKEY *account, const unsigned char *mac_key, int mac_len)
+{
+    json_t *whole = base_json_parse_object(jws, strlen(jws), pool);
+    const char *head = base_json_string(whole, "protected"), *body = base_json_string(whole, "payload");
+    const char *signature = base_json_string(whole, "signature"), *text;
+    unsigned char mac[EVP_MAX_MD_SIZE], *raw;
+    unsigned int len = 0;
+    size_t raw_len;
+
+    assert_int_equal(json_object_size(whole), 3);
+    text = apr_pstrcat(pool, head, ".", body, NULL);
+    assert_non_null(HMAC(EVP_sha256(), mac_key, mac_len, (const unsigned char *)text, strlen(text), mac,
+                         &len));
+    raw = decode_url(signature, strlen(signature), &raw_len);
+    assert_int_equal(raw_len, len);
+    assert_memory_equal(raw, mac, len);
+    assert_string_equal((char *)decode_url(body, strlen(body), &raw_len), crypto_jws_jwk(account, pool));
+    assert_string_equal((char *)decode_url(head, strlen(head), &raw_len),
+                        "{\"alg\":\"HS256\",\"kid\":\"kid-1\",\"url\":\"https://ca/new\"}");
+}
+
+static void test_binding(void **state)
+{
+    /* The bytes fb ff fe 01, whose letters differ between the alphabets, in all ways to write them. */
+    static const unsigned char raw[] = { 0xfb, 0xff, 0xfe, 0x01 };
+    static const char *const good[] = {
+        "-__-AQ", "-__-AQ==", "+//+AQ", "+//+AQ==", " -__-AQ\n", "+//+AQ==\r\n"
+    };
+    static const char *const bad[] = {
+        "", " ", "====", "A", "-//-AQ", "-__-AQ=", "-__-AQ===", "-__-A", "-__ -AQ", "-__-AQ==x", "-__-\xc3"
+    };
+    EVP_PKEY *account = read_a3();
+    base_error_t err;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        const char *jws = NULL;
+
+        assert_true(crypto_jws_is_mac_key(good[i]));
+        assert_int_equal(crypto_jws_sign_binding(&jws, account, "kid-1", good[i], "https://ca/new", pool,
+                                                 &err), APR_SUCCESS);
+        check_binding(jws, account, raw, sizeof(raw));
+    }
+    for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const char *jws = NULL;
+
+        assert_false(crypto_jws_is_mac_key(bad[i]));
+        assert_int_not_equal(crypto_jws_sign_binding(&jws, account, "kid-1", bad[i], "https://ca/new",
+                                                     pool, &err), APR_SUCCESS);
+        assert_int_equal(err.kind, BASE_ERROR_OPERATOR);
+        assert_null(jws);
+        /* The key is a secret. */
+        assert_null(strstr(err.detail, "AQ"));
+    }
+    EVP_PKEY_free(account);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_ec_jwk),
     cmocka_unit_test(test_rsa_thumbprint),
@@ -286,6 +346,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_fixed_width),
     cmocka_unit_test(test_narrow_coordinates),
     cmocka_unit_test(test_refuses),
+    cmocka_unit_test(test_binding),
 };
 
 int main(void)

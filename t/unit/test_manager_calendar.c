@@ -9,6 +9,8 @@
 #include <apr_strings.h>
 #include <cmocka.h>
 
+#include "acme/http.h"
+#include "crypto/bundle.h"
 #include "manager/calendar.h"
 #include "manager/ledger.h"
 #include "pairs.h"
@@ -26,6 +28,7 @@ static shared_names_t *visits;
 static manager_policy_t *policy;
 static manager_queue_t *queue;
 static manager_calendar_t *calendar;
+static manager_ca_config_t ca;
 
 static const manager_policy_settings_t settings = { .key_types = { CRYPTO_KEY_P256, CRYPTO_KEY_RSA2048 },
                                                     .kinds = 2, .retire = 30 * DAY };
@@ -53,6 +56,21 @@ static shared_names_t *make_set(void)
     return shared_names_attach(memory, shared_names_size(slots));
 }
 
+/* One CA, that nobody asks. */
+static int make_ca(void)
+{
+    apr_array_header_t *configs = apr_array_make(pool, 1, sizeof(const manager_ca_config_t *));
+    base_stop_t *stop = NULL;
+
+    memset(&ca, 0, sizeof(ca));
+    ca.acme.name = ca.acme.id = "first";
+    ca.acme.directory_url = "https://first.example/dir";
+    APR_ARRAY_PUSH(configs, const manager_ca_config_t *) = &ca;
+    context.configs = configs;
+    return base_stop_create(&stop, pool) != APR_SUCCESS
+        || manager_ca_create(&context.cas, configs, cache, stop, read_clock, pool) != APR_SUCCESS;
+}
+
 static int start(void **state)
 {
     static manager_policy_vhost_t vhost;
@@ -64,6 +82,8 @@ static int start(void **state)
     clock_now = NOW;
     memset(&context, 0, sizeof(context));
     context.cache = cache;
+    if (make_ca())
+        return 1;
     context.present = make_set();
     context.now = read_clock;
     visits = make_set();
@@ -159,6 +179,88 @@ static void test_walks_again_in_time(void **state)
     assert_true(is_queued("later.allowed.org", 0));
 }
 
+/* The certificate in the cache was issued by the CA, which is to be asked about it. */
+static void note_issuance(const char *key, apr_time_t ask)
+{
+    char fingerprint[CRYPTO_BUNDLE_FINGERPRINT_SIZE], *pem = NULL;
+    manager_ledger_success_t success = { .ca = &ca, .now = clock_now };
+    crypto_bundle_t *bundle = NULL;
+    manager_ledger_t ledger;
+    apr_size_t len = 0;
+
+    assert_int_equal(cache_get(cache, AUTOCERT_CACHE_SHARED, key, &pem, &len, pool), APR_SUCCESS);
+    assert_int_equal(crypto_bundle_parse(&bundle, pem, len, NULL), APR_SUCCESS);
+    success.certificate = crypto_bundle_fingerprint(bundle, fingerprint);
+    manager_ledger_load(&ledger, cache, key, pool);
+    manager_ledger_succeed(&ledger, &success);
+    ledger.info_next = ask;
+    ledger.configuration = manager_policy_fingerprint(&settings, context.configs);
+    assert_int_equal(manager_ledger_store(&ledger, cache, key, pool), APR_SUCCESS);
+    crypto_bundle_free(bundle);
+}
+
+/* Questions are late by a walk rather than waiting in the queue: no more is in it than has to be done. */
+static void test_questions_are_queued_when_overdue(void **state)
+{
+    (void)state;
+    put("now.allowed.org", leaf_key, 80 * DAY);
+    put("soon.allowed.org", leaf_key, 80 * DAY);
+    put("later.allowed.org", leaf_key, 80 * DAY);
+    put("unknown.allowed.org", leaf_key, 80 * DAY);
+    note_issuance("now.allowed.org", NOW);
+    /* before the next walk, but not yet */
+    note_issuance("soon.allowed.org", NOW + MANAGER_CALENDAR_INTERVAL / 2);
+    note_issuance("later.allowed.org", NOW + 6 * HOUR);
+    walk();
+    assert_true(is_queued("now.allowed.org", 0));
+    assert_false(is_queued("soon.allowed.org", 0));
+    assert_false(is_queued("later.allowed.org", 0));
+    assert_false(is_queued("unknown.allowed.org", 0));
+    clock_now += MANAGER_CALENDAR_INTERVAL;
+    walk();
+    assert_true(is_queued("soon.allowed.org", 0));
+    assert_false(is_queued("later.allowed.org", 0));
+}
+
+/* A CA whose renewal information is not wanted is not asked. */
+static void test_questions_that_nobody_asks(void **state)
+{
+    (void)state;
+    ca.acme.no_renewal_info = 1;
+    put("now.allowed.org", leaf_key, 80 * DAY);
+    note_issuance("now.allowed.org", NOW);
+    walk();
+    assert_false(is_queued("now.allowed.org", 0));
+}
+
+static void put_wait(const char *key, apr_time_t next_try)
+{
+    manager_ledger_t ledger;
+
+    memset(&ledger, 0, sizeof(ledger));
+    ledger.failures = 1;
+    ledger.next_try = next_try;
+    ledger.configuration = manager_policy_fingerprint(&settings, context.configs);
+    base_error_set(&ledger.problem, BASE_ERROR_VALIDATION, APR_EGENERAL, "why");
+    assert_int_equal(manager_ledger_store(&ledger, cache, key, pool), APR_SUCCESS);
+}
+
+/* What is due but has to wait for its next try is in the queue when no later walk would find it in time. */
+static void test_what_waits_for_its_next_try(void **state)
+{
+    (void)state;
+    put("long.allowed.org", leaf_key, 10 * DAY);
+    put("short.allowed.org", leaf_key, 10 * DAY);
+    put_wait("long.allowed.org", NOW + DAY);
+    put_wait("short.allowed.org", NOW + HOUR / 2);
+    walk();
+    assert_false(is_queued("long.allowed.org", 0));
+    assert_true(is_queued("short.allowed.org", 0));
+    for (; clock_now < NOW + DAY && !is_queued("long.allowed.org", 0); clock_now += MANAGER_CALENDAR_INTERVAL)
+        walk();
+    assert_true(clock_now < NOW + DAY);
+}
+
 static void test_short_lives_are_walked_often(void **state)
 {
     apr_interval_time_t life = 40 * 60 * apr_time_from_sec(1);
@@ -243,6 +345,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_what_is_due_is_queued),
         CASE(test_walks_again_in_time),
+        CASE(test_questions_are_queued_when_overdue),
+        CASE(test_questions_that_nobody_asks),
+        CASE(test_what_waits_for_its_next_try),
         CASE(test_short_lives_are_walked_often),
         CASE(test_the_set_of_certificates),
         CASE(test_retired),
@@ -251,6 +356,7 @@ int main(void)
     int failed;
 
     apr_initialize();
+    acme_http_init();
     pairs_begin(NOW - 100 * DAY, NOW + 1000 * DAY);
     failed = cmocka_run_group_tests(tests, NULL, NULL);
     pairs_end();

@@ -16,11 +16,12 @@
 #include "manager/policy.h"
 #include "run.h"
 
+#define SECOND apr_time_from_sec(1)
 #define MINUTE apr_time_from_sec(60)
 #define HOUR apr_time_from_sec(3600)
 #define DAY (24 * HOUR)
 #define START apr_time_from_sec(1700000000)
-#define NAMES 500
+#define NAMES 3000
 
 static apr_pool_t *pool;
 
@@ -140,6 +141,104 @@ static void test_settings_equal(void **state)
     assert_false(manager_policy_settings_equal(&a, &b));
 }
 
+static apr_array_header_t *ca_list(const manager_ca_config_t *first, const manager_ca_config_t *second)
+{
+    apr_array_header_t *list = apr_array_make(pool, 2, sizeof(const manager_ca_config_t *));
+
+    APR_ARRAY_PUSH(list, const manager_ca_config_t *) = first;
+    if (second) {
+        APR_ARRAY_PUSH(list, const manager_ca_config_t *) = second;
+    }
+    return list;
+}
+
+static void test_fingerprint_of_settings(void **state)
+{
+    const manager_policy_settings_t plain = { .challenges = challenges("http-01", "tls-alpn-01"),
+                                              .key_types = { CRYPTO_KEY_P256 }, .kinds = 1 };
+    const manager_ca_config_t ca = { .acme = { .id = "x", .directory_url = "https://ca.example/dir" } };
+    const apr_array_header_t *cas = ca_list(&ca, NULL);
+    const apr_uint64_t expected = manager_policy_fingerprint(&plain, cas);
+    manager_policy_settings_t other[9];
+    apr_uint64_t found[9];
+
+    (void)state;
+    for (int i = 0; i < 9; i++) {
+        other[i] = plain;
+    }
+    assert_true(expected != 0);
+    /* the same over restarts and machines: it is kept in the cache */
+    assert_true(expected == 0xb625bad0a9ee4d44ULL);
+    other[0].challenges = challenges("http-01", "tls-alpn-01");
+    other[0].extensions = apr_array_make(pool, 1, sizeof(crypto_csr_extension_t));
+    other[0].key_types[1] = CRYPTO_KEY_RSA2048;     /* of no effect */
+    other[0].renewal.percent = 90;
+    other[0].retire = DAY;
+    assert_true(manager_policy_fingerprint(&other[0], ca_list(&ca, NULL)) == expected);
+
+    other[0].kinds = 2;
+    other[1].challenges = challenges("tls-alpn-01", "http-01");
+    other[2].challenges = challenges("http-01", NULL);
+    other[3].challenges = NULL;
+    other[4].key_types[0] = CRYPTO_KEY_P384;
+    other[5].extensions = extensions("1.2.3", 0, "abc");
+    other[6].extensions = extensions("1.2.3", 1, "abc");
+    other[7].extensions = extensions("1.2.4", 0, "abc");
+    other[8].extensions = extensions("1.2.3", 0, "abd");
+    for (int i = 0; i < 9; i++) {
+        found[i] = manager_policy_fingerprint(&other[i], cas);
+        assert_true(found[i] != expected);
+        for (int k = 0; k < i; k++) {
+            assert_true(found[i] != found[k]);
+        }
+    }
+}
+
+static void test_fingerprint_of_cas(void **state)
+{
+    const manager_policy_settings_t settings = { .key_types = { CRYPTO_KEY_P256 }, .kinds = 1 };
+    const manager_ca_config_t ca = { .acme = { .id = "x", .directory_url = "https://ca.example/dir" } };
+    manager_ca_config_t other[8];
+    apr_uint64_t found[11];
+
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        other[i] = ca;
+    }
+    /* what is none of the name's business */
+    other[0].acme.name = "other";
+    other[0].acme.email = "a@ca.example";
+    other[0].rate.orders = 7;
+    assert_true(manager_policy_fingerprint(&settings, ca_list(&other[0], NULL))
+                == manager_policy_fingerprint(&settings, ca_list(&ca, NULL)));
+
+    other[0].acme.directory_url = "https://ca.example/dir2";
+    other[1].acme.profile = "shortlived";
+    other[2].acme.profile = "";
+    other[3].acme.eab_kid = "shortlived";
+    other[4].acme.eab_key = "shortlived";
+    other[5].acme.account_pem = "some";
+    other[6].acme.eab_kid = "some";
+    other[6].acme.eab_key = "key";
+    other[7].acme.eab_kid = "somek";
+    other[7].acme.eab_key = "ey";
+    for (int i = 0; i < 8; i++) {
+        found[i] = manager_policy_fingerprint(&settings, ca_list(&other[i], NULL));
+    }
+    found[8] = manager_policy_fingerprint(&settings, ca_list(&ca, NULL));
+    found[9] = manager_policy_fingerprint(&settings, ca_list(&ca, &other[0]));
+    found[10] = manager_policy_fingerprint(&settings, ca_list(&other[0], &ca));
+    for (int i = 0; i < 11; i++) {
+        for (int k = 0; k < i; k++) {
+            assert_true(found[i] != found[k]);
+        }
+    }
+    /* what the account key is, is the account's business */
+    other[6] = other[5];
+    other[6].acme.account_pem = "other";
+    assert_true(manager_policy_fingerprint(&settings, ca_list(&other[6], NULL)) == found[5]);
+}
+
 /* How long after its begin a certificate is renewed. */
 static apr_interval_time_t renew_after(const char *name, manager_policy_renewal_t renewal,
                                        apr_interval_time_t lifetime)
@@ -155,7 +254,7 @@ static const char *numbered(int i)
     return apr_psprintf(pool, "n%d.example", i);
 }
 
-/* lifetime, setting, the latest moment; the earliest is 2 % of the lifetime before it */
+/* lifetime, setting, the latest moment; the earliest is 1 % of the lifetime before it */
 static const struct {
     apr_interval_time_t lifetime;
     manager_policy_renewal_t renewal;
@@ -165,7 +264,9 @@ static const struct {
     { HOUR, { 0, 0 }, 30 * MINUTE, 0 },
     { 6 * DAY, { 0, 0 }, 3 * DAY, 0 },
     { 90 * DAY, { 0, 0 }, 60 * DAY, 0 },
+    { 45 * DAY, { 0, 0 }, 30 * DAY, 0 },
     { 47 * DAY, { 0, 0 }, 47 * DAY - 47 * DAY / 3, 0 },
+    { 64 * DAY, { 0, 0 }, 64 * DAY - 64 * DAY / 3, 0 },
     { 398 * DAY, { 0, 0 }, 368 * DAY, 0 },
     { 90 * DAY, { 7 * DAY, 0 }, 83 * DAY, 7 * DAY },
     { 20 * DAY, { 7 * DAY, 0 }, 13 * DAY, 7 * DAY },
@@ -181,8 +282,8 @@ static void test_renew_at(void **state)
             apr_interval_time_t after = renew_after(numbered(n), cases[i].renewal,
                                                     cases[i].lifetime);
 
-            assert_true(after < cases[i].latest);
-            assert_true(after >= cases[i].latest - cases[i].lifetime / 50);
+            assert_true(after <= cases[i].latest - cases[i].lifetime / 1000);
+            assert_true(after >= cases[i].latest - cases[i].lifetime / 100);
         }
     }
 }
@@ -209,6 +310,41 @@ static void test_renew_at_is_before_go(void **state)
     }
 }
 
+/* Until November 2025 it began 30 days before the end, or up to an hour earlier, whatever the lifetime. For
+ * less than 90 days that is before the last third, and out of the CA's window: it may come first there. */
+static void test_renew_at_is_before_an_old_go(void **state)
+{
+    static const apr_interval_time_t lifetimes[] = { 90 * DAY - SECOND, 90 * DAY, 100 * DAY, 398 * DAY };
+    manager_policy_renewal_t none = { 0, 0 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lifetimes) / sizeof(lifetimes[0]); i++) {
+        for (int n = 0; n < NAMES; n++) {
+            assert_true(renew_after(numbered(n), none, lifetimes[i]) < lifetimes[i] - 30 * DAY - 2 * HOUR);
+        }
+    }
+}
+
+/* Let's Encrypt's window (boulder, RenewalInfoSimple()): only an order within it is free of limits. */
+static void test_renew_at_is_in_the_window(void **state)
+{
+    static const apr_interval_time_t lifetimes[] = { 160 * HOUR, 45 * DAY, 64 * DAY, 90 * DAY };
+    manager_policy_renewal_t none = { 0, 0 };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(lifetimes) / sizeof(lifetimes[0]); i++) {
+        apr_interval_time_t validity = lifetimes[i];
+        apr_interval_time_t ideal = validity - SECOND - (validity < 10 * DAY ? validity / 2 : validity / 3);
+
+        for (int n = 0; n < NAMES; n++) {
+            apr_interval_time_t after = renew_after(numbered(n), none, validity - SECOND);
+
+            assert_true(after >= ideal - validity / 100);
+            assert_true(after < ideal + validity / 100);
+        }
+    }
+}
+
 static void test_renew_at_never_within_the_first_tenth(void **state)
 {
     static const manager_policy_renewal_t greedy[] = {
@@ -222,13 +358,13 @@ static void test_renew_at_never_within_the_first_tenth(void **state)
             apr_interval_time_t after = renew_after(numbered(n), greedy[i], 90 * DAY);
 
             assert_true(after >= 9 * DAY);
-            assert_true(after <= 9 * DAY + 90 * DAY / 50);
+            assert_true(after <= 9 * DAY + 90 * DAY / 100);
             lowest = after < lowest ? after : lowest;
             highest = after > highest ? after : highest;
         }
     }
     /* these names do not come all at once either */
-    assert_true(highest - lowest > DAY);
+    assert_true(highest - lowest > 19 * HOUR);
 }
 
 static void test_renew_at_spreads_names(void **state)
@@ -244,7 +380,7 @@ static void test_renew_at_spreads_names(void **state)
         lowest = after < lowest ? after : lowest;
         highest = after > highest ? after : highest;
     }
-    assert_true(highest - lowest > 40 * HOUR);
+    assert_true(highest - lowest > 19 * HOUR);
 }
 
 static void test_renew_at_odd_times(void **state)
@@ -438,8 +574,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_names),
         TEST(test_settings_equal),
+        TEST(test_fingerprint_of_settings),
+        TEST(test_fingerprint_of_cas),
         TEST(test_renew_at),
         TEST(test_renew_at_is_before_go),
+        TEST(test_renew_at_is_before_an_old_go),
+        TEST(test_renew_at_is_in_the_window),
         TEST(test_renew_at_never_within_the_first_tenth),
         TEST(test_renew_at_spreads_names),
         TEST(test_renew_at_odd_times),

@@ -56,12 +56,39 @@ static void settle(manager_queue_item_t *item, int life, int left, apr_time_t ne
     manager_order_result_t result;
 
     memset(&result, 0, sizeof(result));
+    result.known = 1;
     result.next = next;
+    result.saved = result.issuer = -1;
     if (life > 0) {
         result.not_after = NOW + left * DAY;
         result.not_before = result.not_after - life * DAY;
     }
     manager_queue_settle(item, &result);
+}
+
+/* Every item can go to the CA 0. */
+static int place_all(void *baton, manager_queue_item_t *item, apr_time_t now, apr_time_t *wake)
+{
+    (void)baton;
+    (void)now;
+    (void)wake;
+    item->ca = 0;
+    return 1;
+}
+
+/* The CA has no budget: only an order that is under way goes on; the next one is there in a minute. */
+static int place_saved(void *baton, manager_queue_item_t *item, apr_time_t now, apr_time_t *wake)
+{
+    if (item->saved < 0) {
+        *wake = now + 60 * SECOND;
+        return 0;
+    }
+    return place_all(baton, item, now, wake);
+}
+
+static manager_queue_item_t *choose(manager_queue_t *queue, apr_time_t now, apr_time_t *wake)
+{
+    return manager_queue_choose(queue, now, place_all, NULL, 0, wake);
 }
 
 static void take_all_unknown(manager_queue_t *queue)
@@ -176,10 +203,10 @@ static void test_order(void **state)
         settle(in_order[i], 0, 0, NOW);
     manager_queue_wish(in_order[6], 7, "");
     for (int i = 0; i < 7; i++) {
-        assert_ptr_equal(manager_queue_choose(queue, NOW, 0, 0, &wake), in_order[i]);
+        assert_ptr_equal(choose(queue, NOW, &wake), in_order[i]);
         in_order[i]->state = MANAGER_QUEUE_RUNNING;
     }
-    assert_null(manager_queue_choose(queue, NOW, 0, 0, &wake));
+    assert_null(choose(queue, NOW, &wake));
     assert_true(wake == NOW + DAY);
 }
 
@@ -193,9 +220,9 @@ static void test_what_is_not_due_says_when(void **state)
     take_all_unknown(queue);
     settle(item, 0, 0, NOW + 5 * SECOND);
     settle(find(queue, "alias.example", 0), 0, 0, NOW + 9 * SECOND);
-    assert_null(manager_queue_choose(queue, NOW, 0, 0, &wake));
+    assert_null(choose(queue, NOW, &wake));
     assert_true(wake == NOW + 5 * SECOND);
-    assert_ptr_equal(manager_queue_choose(queue, wake, 0, 0, &wake), item);
+    assert_ptr_equal(choose(queue, wake, &wake), item);
 }
 
 static void test_shares(void **state)
@@ -217,12 +244,68 @@ static void test_shares(void **state)
     assert_false(manager_queue_draws_on_demand(old, NOW));
     assert_true(manager_queue_draws_on_demand(old, NOW + 31 * DAY));
     assert_false(manager_queue_draws_on_demand(listed, NOW));
-    assert_ptr_equal(manager_queue_choose(queue, NOW, 0, 0, &wake), new_one);
-    assert_ptr_equal(manager_queue_choose(queue, NOW, 0, 1, &wake), old);
+    assert_ptr_equal(choose(queue, NOW, &wake), new_one);
+    assert_ptr_equal(manager_queue_choose(queue, NOW, place_all, NULL, 1, &wake), old);
     /* without budget only an order that is under way goes on */
-    assert_null(manager_queue_choose(queue, NOW, 1, 0, &wake));
-    listed->saved = 1;
-    assert_ptr_equal(manager_queue_choose(queue, NOW, 1, 0, &wake), listed);
+    assert_null(manager_queue_choose(queue, NOW, place_saved, NULL, 0, &wake));
+    assert_true(wake == NOW + 60 * SECOND);
+    listed->saved = 0;
+    assert_ptr_equal(manager_queue_choose(queue, NOW, place_saved, NULL, 0, &wake), listed);
+}
+
+/* A certificate that is only to be asked about comes last, and is no renewal. */
+static void test_questions_come_last(void **state)
+{
+    manager_queue_t *queue = make_queue();
+    manager_queue_item_t *asks = find(queue, "listed.example", 0), *alias = find(queue, "alias.example", 0);
+    apr_time_t wake = NOW + DAY;
+
+    (void)state;
+    take_all_unknown(queue);
+    settle(asks, 90, 60, NOW);
+    asks->due = NOW + 30 * DAY;
+    settle(alias, 0, 0, NOW);
+    assert_true(manager_queue_only_asks(asks, NOW));
+    assert_false(manager_queue_only_asks(asks, NOW + 30 * DAY));
+    assert_false(manager_queue_only_asks(alias, NOW));
+    assert_ptr_equal(choose(queue, NOW, &wake), alias);
+    alias->state = MANAGER_QUEUE_RUNNING;
+    assert_ptr_equal(choose(queue, NOW, &wake), asks);
+}
+
+/* What a run found out is kept when the next one could not even look. */
+static void test_unknown_results_change_nothing(void **state)
+{
+    manager_queue_t *queue = make_queue();
+    manager_queue_item_t *item = find(queue, "listed.example", 0);
+    manager_order_result_t busy;
+
+    (void)state;
+    take_all_unknown(queue);
+    settle(item, 90, 60, NOW);
+    item->due = NOW + 30 * DAY;
+    item->issuer = 1;
+    item->saved = 1;
+    memset(&busy, 0, sizeof(busy));
+    busy.next = NOW + SECOND;
+    busy.problem.kind = BASE_ERROR_BUSY;
+    manager_queue_settle(item, &busy);
+    assert_true(item->next == NOW + SECOND);
+    assert_true(item->due == NOW + 30 * DAY);
+    assert_int_equal(item->issuer, 1);
+    assert_int_equal(item->saved, 1);
+}
+
+static void test_shortest_life(void **state)
+{
+    manager_queue_t *queue = make_queue();
+
+    (void)state;
+    take_all_unknown(queue);
+    assert_true(manager_queue_shortest_life(queue) == 0);
+    settle(find(queue, "listed.example", 0), 90, 60, NOW);
+    settle(find(queue, "alias.example", 0), 6, 5, NOW);
+    assert_true(manager_queue_shortest_life(queue) == 6 * DAY);
 }
 
 static const struct CMUnitTest tests[] = {
@@ -233,6 +316,9 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_order),
     cmocka_unit_test(test_what_is_not_due_says_when),
     cmocka_unit_test(test_shares),
+    cmocka_unit_test(test_questions_come_last),
+    cmocka_unit_test(test_unknown_results_change_nothing),
+    cmocka_unit_test(test_shortest_life),
 };
 
 int main(void)

@@ -554,13 +554,20 @@ static void test_key_kinds_have_files_of_their_own(void **state)
 static void test_test_ca_comes_from_the_ledger(void **state)
 {
     const serve_certs_entry_t *entry;
+    crypto_bundle_t *bundle = NULL;
     manager_ledger_t ledger;
+    char *pem;
 
     (void)state;
-    put_good(&a_name);
+    pem = make_pem(a_name.name, leaf_key, NOW - DAY, NOW + DAY);
+    put_text("a.example.org", pem);
     put_good(&b_name);
     memset(&ledger, 0, sizeof(ledger));
-    manager_ledger_succeed(&ledger, "https://ca.example/dir", 1, "http-01");
+    ledger.test = 1;
+    assert_int_equal(crypto_bundle_parse(&bundle, pem, strlen(pem), NULL), APR_SUCCESS);
+    crypto_bundle_fingerprint(bundle, ledger.certificate);
+    crypto_bundle_free(bundle);
+    free(pem);
     assert_int_equal(manager_ledger_store(&ledger, world.cache, a_name.name, world.pool),
                      APR_SUCCESS);
     entry = serve_certs_acquire(world.certs, &a_name, NOW);
@@ -568,6 +575,12 @@ static void test_test_ca_comes_from_the_ledger(void **state)
     assert_true(entry->test);
     serve_certs_release(world.certs, entry);
     entry = serve_certs_acquire(world.certs, &b_name, NOW);
+    assert_non_null(entry);
+    assert_false(entry->test);
+    serve_certs_release(world.certs, entry);
+    /* Another program stored another certificate: the ledger speaks of the one before. */
+    put_good(&a_name);
+    entry = serve_certs_acquire(world.certs, &a_name, NOW + 2 * SERVE_CERTS_RECHECK);
     assert_non_null(entry);
     assert_false(entry->test);
     serve_certs_release(world.certs, entry);

@@ -20,6 +20,8 @@
 #   http, https   ports; else free ones. 0: no such port
 #   listen    false: no Listen lines, the configuration has its own
 #   module    false: without mod_autocert; else "AutocertWait 0" stands before the text
+#   steps     true: with the module of the build variant "steps" (make module-steps), which
+#             stops at the step of an order that env => {AUTOCERT_STEP => 'NUMBER:FILE'} names
 #   modules   more modules to load, by short name: ['md']
 #   test_modules   the same, of t/modules: ['peer'] is mod_test_peer
 #   load      text instead of all LoadModule lines but the MPM's
@@ -219,6 +221,7 @@ sub load_lines
     }
     if ($self->{module}) {
         my $module = $ENV{AUTOCERT_MODULE} // die "AUTOCERT_MODULE is not set: use t/run\n";
+        $module = scratch() . '/module/steps/mod_autocert.so' if $self->{steps};
         die "$module: no such module\n" unless -e $module;
         $text .= "LoadModule autocert_module $module\n";
     }
@@ -302,7 +305,7 @@ sub environment
     my ($self) = @_;
 
     my %env = (%{ $self->{env} // {} });
-    if (defined $ENV{AUTOCERT_ASAN}) {
+    if (defined $ENV{AUTOCERT_ASAN} && !$self->{steps}) {
         my $log = scratch() . '/sanitizers/' . $self->report_stem;
         $env{LD_PRELOAD} = $ENV{AUTOCERT_ASAN};
         $env{ASAN_OPTIONS} = "detect_leaks=0:detect_odr_violation=0:log_path=$log";
