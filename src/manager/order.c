@@ -725,6 +725,12 @@ static void settle_unlocked(manager_job_t *job, apr_status_t status, manager_ord
     char text[120], next[32];
 
     manager_order_look(job->context, job->name, result, job->pool);
+    if (result->due > now) {
+        /* Nothing has to be ordered; a question can wait until the cache gives out locks again. */
+        if (result->next <= now)
+            result->next = result->due < now + UNLOCKED_RETRY ? result->due : now + UNLOCKED_RETRY;
+        return;
+    }
     wait = result->not_after > 0 ? (result->not_after - result->not_before) / LIFETIME_PART
                                  : UNLOCKED_RETRY;
     wait = wait < UNLOCKED_RETRY ? wait : UNLOCKED_RETRY;

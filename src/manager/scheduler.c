@@ -296,10 +296,11 @@ static int place(void *baton, manager_queue_item_t *item, apr_time_t now, apr_ti
     manager_ca_choice_t choice;
 
     if (manager_queue_only_asks(item, now)) {
-        const manager_ca_t *ca = manager_ca_at(scheduler->context.cas, item->issuer);
+        const manager_ca_t *ca = item->issuer >= 0 ? manager_ca_at(scheduler->context.cas, item->issuer)
+                                                   : NULL;
 
-        choice.ca = manager_ca_is_usable(ca, now) ? item->issuer : -1;
-        choice.when = ca->health.until;
+        choice.ca = ca != NULL && manager_ca_is_usable(ca, now) ? item->issuer : -1;
+        choice.when = ca != NULL ? ca->health.until : item->due;
     }
     else {
         choose_ca(scheduler, item, &choice, now);
