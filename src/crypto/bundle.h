@@ -84,7 +84,8 @@ int crypto_bundle_chain_leads_to(const char *pem, apr_size_t len, const char *cn
 /** Free it; NULL is fine. */
 void crypto_bundle_free(crypto_bundle_t *bundle);
 
-/** Non-zero when the leaf's SANs cover the name (wildcards as RFC 6125: one whole label). */
+/** Non-zero when the leaf's SANs cover the identifier: a DNS name (wildcards as RFC 6125: one whole label), a
+ * wildcard (the same one stands there), an address (as iPAddress). */
 int crypto_bundle_covers(const X509 *leaf, const char *name);
 
 /** notBefore or notAfter as APR time; 0 when it cannot be read. */

@@ -13,7 +13,7 @@
 #include "crypto/bundle.h"
 
 /**
- * Make a P-256 key and a certificate with one dNSName and the critical
+ * Make a P-256 key and a certificate with one dNSName or iPAddress (RFC 8738) and the critical
  * id-pe-acmeIdentifier extension holding SHA-256 of the key authorization;
  * valid from an hour before now (other clocks) for 24 hours.
  * @param key_authorization RFC 8555 section 8.1
