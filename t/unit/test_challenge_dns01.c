@@ -33,7 +33,7 @@ static char logged[4 * BASE_LOG_LINE_MAX];
 /* What the looks see, one after another; the last one for ever. */
 static challenge_resolver_seen_t seen[LOOKS_MAX];
 static int looks;
-static const challenge_resolver_config_t resolver = { "192.0.2.53" };
+static const challenge_resolver_config_t resolver = { .servers = "192.0.2.53" };
 static base_stop_t *raised_by_look;
 
 /* In place of the resolver, which the network would answer. */

@@ -133,7 +133,7 @@ static apr_status_t run_full(const challenge_dns_command_t *command, const base_
 static apr_status_t run_script(const char *text, apr_interval_time_t timeout, base_error_t *err)
 {
     const char *argv[] = { write_script("script", text), NULL };
-    challenge_dns_command_t command = { argv, NULL, 0, timeout };
+    challenge_dns_command_t command = { argv, NULL, NULL, 0, timeout };
 
     return run_full(&command, NULL, err);
 }
@@ -245,7 +245,7 @@ static void test_arguments(void **state)
 {
     const char *argv[] = { write_script("script", "printf '[%s]' \"$@\" >$D/arguments"), "a b", "", "--x",
                            "$(id)", NULL };
-    challenge_dns_command_t command = { argv, NULL, 0, 0 };
+    challenge_dns_command_t command = { argv, NULL, NULL, 0, 0 };
     challenge_dns_command_run_t run = { "cleanup", "*.xn--bcher-kva.1-2.example",
                                         "_acme-challenge._a-.x_y.xn--bcher-kva.1-2.example.", "-n_-" };
     base_error_t err;
@@ -273,7 +273,7 @@ static void test_what_is_refused(void **state)
         { "present", "", FQDN, VALUE }, { "present", NULL, FQDN, VALUE }, { "present", "a\nb", FQDN, VALUE }
     };
     const char *argv[] = { write_script("script", "touch $D/ran"), NULL };
-    challenge_dns_command_t command = { argv, NULL, 0, 0 };
+    challenge_dns_command_t command = { argv, NULL, NULL, 0, 0 };
     base_error_t err;
 
     (void)state;
@@ -350,7 +350,7 @@ static int sees_open_descriptors_without_a_list(void)
 static int misses_standard_descriptors(void)
 {
     const char *argv[] = { write_script("script", "cat >$D/in; echo out; echo err >&2; exit 4"), NULL };
-    challenge_dns_command_t command = { argv, "secret", 6, 0 };
+    challenge_dns_command_t command = { argv, NULL, "secret", 6, 0 };
     base_error_t err;
 
     close(0);
@@ -375,7 +375,7 @@ static void test_secret(void **state)
 {
     const char *argv[] = { write_script("script", "cat >$D/in"), NULL };
     char *secret = apr_pcalloc(pool, SECRET_LEN + 1);
-    challenge_dns_command_t command = { argv, secret, SECRET_LEN, 0 };
+    challenge_dns_command_t command = { argv, NULL, secret, SECRET_LEN, 0 };
     base_error_t err;
 
     (void)state;
@@ -439,7 +439,7 @@ static void test_exit_status(void **state)
 static void test_cannot_be_started(void **state)
 {
     const char *argv[] = { path_of("missing"), NULL };
-    challenge_dns_command_t command = { argv, NULL, 0, 0 };
+    challenge_dns_command_t command = { argv, NULL, NULL, 0, 0 };
     base_error_t err;
 
     (void)state;
@@ -536,7 +536,7 @@ static void *raise_when_started(void *stop)
 static void test_stop(void **state)
 {
     const char *argv[] = { write_script("script", "echo $$ >$D/pid; touch $D/started; sleep 300"), NULL };
-    challenge_dns_command_t command = { argv, NULL, 0, 0 };
+    challenge_dns_command_t command = { argv, NULL, NULL, 0, 0 };
     base_stop_t *stop = NULL;
     base_error_t err;
     pthread_t thread;
@@ -566,7 +566,7 @@ static void test_nothing_is_left(void **state)
 {
     const char *argv[] = { write_script("script", "echo x; exit 0"), NULL };
     const char *bad[] = { path_of("missing"), NULL };
-    challenge_dns_command_t command = { argv, "secret", 6, 0 };
+    challenge_dns_command_t command = { argv, NULL, "secret", 6, 0 };
     int before = count_fds();
     base_error_t err;
 
@@ -670,7 +670,7 @@ static void *run_many(void *baton)
     for (int i = 0; i < THREAD_RUNS; i++) {
         const char *argv[] = { worker->program, apr_psprintf(own, "%d", worker->number), NULL };
         const char *secret = apr_psprintf(own, "secret-%d", worker->number);
-        challenge_dns_command_t command = { argv, secret, strlen(secret), 0 };
+        challenge_dns_command_t command = { argv, NULL, secret, strlen(secret), 0 };
         challenge_dns_command_run_t run = about("present");
         base_error_t err;
 
