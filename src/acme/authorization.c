@@ -14,9 +14,28 @@
 #include "base/log.h"
 
 #define REFUSED_LOOKS 3             /* at a challenge that is pending with an error */
+#define ISSUERS_MAX 10              /* draft-ietf-acme-dns-persist section 3.1 */
+#define TYPE_WITHOUT_TOKEN "dns-persist-01"
 #define TYPE_MAX 64                 /* letters of a challenge type */
 
 /* ---- reading ---- */
+
+/* Names that become part of what an administrator copies into a zone. @return NULL without a usable one */
+static apr_array_header_t *read_issuers(const json_t *list, apr_pool_t *pool)
+{
+    size_t i, n = json_array_size(list);
+    apr_array_header_t *issuers = apr_array_make(pool, ISSUERS_MAX, sizeof(const char *));
+
+    for (i = 0; n <= ISSUERS_MAX && i < n; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+        char name[BASE_HOSTNAME_SIZE];
+
+        if (text != NULL && base_hostname_from_client(name, text, strlen(text))) {
+            APR_ARRAY_PUSH(issuers, const char *) = apr_pstrdup(pool, name);
+        }
+    }
+    return issuers->nelts > 0 ? issuers : NULL;
+}
 
 /* @return zero when it is of no use: no type or no URL */
 static int read_challenge(acme_authorization_challenge_t *challenge, const acme_client_answer_t *answer,
@@ -37,6 +56,9 @@ static int read_challenge(acme_authorization_challenge_t *challenge, const acme_
     if (token != NULL
         && base_base64url_is_text(token, ACME_AUTHORIZATION_TOKEN_MIN, ACME_AUTHORIZATION_TOKEN_MAX)) {
         challenge->token = apr_pstrdup(pool, token);
+    }
+    if (strcmp(type, TYPE_WITHOUT_TOKEN) == 0) {
+        challenge->issuers = read_issuers(base_json_array(json, "issuer-domain-names"), pool);
     }
     base_error_clear(&challenge->problem);
     if (problem != NULL || challenge->status == ACME_OBJECT_INVALID) {
@@ -115,7 +137,7 @@ const acme_authorization_challenge_t *acme_authorization_find_challenge(
         const acme_authorization_challenge_t *challenge =
             &APR_ARRAY_IDX(authorization->challenges, i, acme_authorization_challenge_t);
 
-        if (challenge->token != NULL && strcmp(challenge->type, type) == 0) {
+        if ((challenge->token != NULL || challenge->issuers != NULL) && strcmp(challenge->type, type) == 0) {
             return challenge;
         }
     }

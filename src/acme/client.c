@@ -11,6 +11,7 @@
 #include <apr_thread_mutex.h>
 
 #include "base/base64url.h"
+#include "base/identifier.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "crypto/jws.h"
@@ -918,9 +919,12 @@ int acme_client_is_about_name(const base_error_t *err, const char *name)
         && !(strcmp(err->type, "compound") == 0 && err->kind == BASE_ERROR_WAIT)) {
         return 0;
     }
-    if (strstr(text, "exact set of ") != NULL) {
+    /* The letters of IPv6 addresses mean other things in a text, and nothing is above an address. */
+    if (strstr(text, "exact set of ") != NULL
+        || (base_identifier_kind(name) == BASE_IDENTIFIER_IP && strstr(text, name) != NULL)) {
         return 1;
     }
+    name = base_identifier_base(name);
     while (*p != '\0') {
         size_t len = strspn(p, letters);
 

@@ -29,6 +29,7 @@
 /** Borrowed from the configuration; never changes once children run. */
 typedef struct challenge_dns_command_t {
     const char *const *argv;        /* program (an absolute path) and its own arguments, NULL at the end */
+    const char *secret_file;        /* where it was read from, NULL: nowhere; nothing here opens it */
     const char *secret;             /* standard input; NULL: it is empty */
     apr_size_t secret_len;
     apr_interval_time_t timeout;    /* 0: CHALLENGE_DNS_COMMAND_TIMEOUT */

@@ -8,6 +8,7 @@
 
 #include "acme/order.h"
 #include "acme/order_list.h"
+#include "base/identifier.h"
 #include "base/log.h"
 #include "base/step.h"
 #include "crypto/bundle.h"
@@ -450,7 +451,7 @@ static apr_status_t obtain_once(manager_job_t *job, crypto_bundle_t **bundle, ba
         base_step(BASE_STEP_FINALIZED);
         rv = download_and_store(job, bundle, err);
     }
-    if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION)
+    if (rv != APR_SUCCESS && rv != APR_ENOTIMPL && err->kind == BASE_ERROR_VALIDATION)
         manager_saved_forget(job);
     return rv;
 }
@@ -691,11 +692,32 @@ static void order(manager_job_t *job, manager_order_result_t *result)
     crypto_bundle_free(bundle);
 }
 
+/* A name that no line lists needs no certificate of its own while that of a wildcard above it serves.
+ * @param until set to its end */
+static int is_covered(const manager_job_t *job, apr_time_t *until)
+{
+    char wildcard[BASE_HOSTNAME_SIZE];
+    manager_policy_name_t cover = *job->name;
+    crypto_bundle_t *bundle = NULL;
+    base_error_t ignored;
+    int damaged = 0;
+
+    if (job->name->vhost == NULL || (cover.name = base_identifier_wildcard_of(wildcard, job->name->name)) == NULL
+        || load_certificate(&bundle, &damaged, job->context, &cover, job->pool, &ignored) != APR_SUCCESS)
+        return 0;
+    *until = bundle->not_after;
+    base_log(BASE_LOG_INFO, "AC0136", job->name->name, "not ordered: the certificate of %s serves it; it is "
+             "looked at again when that ends", wildcard);
+    crypto_bundle_free(bundle);
+    return 1;
+}
+
 /* Under the name's lock. */
 static void run_locked(manager_job_t *job, manager_order_result_t *result)
 {
     const manager_order_context_t *context = job->context;
     crypto_bundle_t *bundle = NULL;
+    apr_time_t covered_until = 0;
 
     base_step(BASE_STEP_LOCKED);
     examine(context, job->name, result, &job->ledger, &bundle, job->pool);
@@ -706,6 +728,8 @@ static void run_locked(manager_job_t *job, manager_order_result_t *result)
     if (bundle != NULL && result->issuer == job->task->ca && !acme_of(job)->no_renewal_info)
         job->replaces = crypto_cert_renewal_id(bundle->leaf, job->pool);
     crypto_bundle_free(bundle);
+    if (result->due <= now_of(job) && result->next <= now_of(job) && is_covered(job, &covered_until))
+        result->next = result->due = covered_until;
     if (result->due <= now_of(job) && result->next <= now_of(job)) {
         order(job, result);
         return;
@@ -745,6 +769,7 @@ static void settle_unlocked(manager_job_t *job, apr_status_t status, manager_ord
 void manager_order_run(const manager_order_context_t *context, const manager_order_task_t *task,
                        manager_order_result_t *result, apr_pool_t *pool)
 {
+    char stem[BASE_IDENTIFIER_STEM_SIZE];
     manager_job_t job;
     cache_lock_t *lock = NULL;
     apr_status_t rv;
@@ -759,7 +784,7 @@ void manager_order_run(const manager_order_context_t *context, const manager_ord
     job.started = context->now();
     manager_policy_cache_key(job.name, job.cache_key);
     job.funded = task->funded;
-    rv = cache_lock(context->cache, job.name->name, &lock);
+    rv = cache_lock(context->cache, base_identifier_stem(stem, job.name->name), &lock);
     if (rv == APR_SUCCESS) {
         run_locked(&job, result);
         cache_unlock(lock);
@@ -781,11 +806,11 @@ void manager_order_run(const manager_order_context_t *context, const manager_ord
 void manager_order_note_visit(const manager_order_context_t *context, const manager_policy_name_t *name,
                               apr_time_t visited, apr_pool_t *pool)
 {
-    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE], stem[BASE_IDENTIFIER_STEM_SIZE];
     cache_lock_t *lock = NULL;
     manager_ledger_t ledger;
 
-    if (cache_lock(context->cache, name->name, &lock) != APR_SUCCESS)
+    if (cache_lock(context->cache, base_identifier_stem(stem, name->name), &lock) != APR_SUCCESS)
         return;
     manager_ledger_load(&ledger, context->cache, manager_policy_cache_key(name, key), pool);
     ledger.visited = visited;

@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 #include <openssl/crypto.h>
 
+#include "base/identifier.h"
 #include "base/json.h"
 #include "crypto/key.h"
 
@@ -139,9 +140,10 @@ int manager_saved_ca(const manager_order_context_t *context, const manager_polic
 void manager_saved_tidy(const manager_order_context_t *context, const manager_policy_name_t *name,
                         apr_pool_t *pool)
 {
+    char stem[BASE_IDENTIFIER_STEM_SIZE];
     cache_lock_t *lock = NULL;
 
-    if (cache_lock(context->cache, name->name, &lock) != APR_SUCCESS)
+    if (cache_lock(context->cache, base_identifier_stem(stem, name->name), &lock) != APR_SUCCESS)
         return;
     cache_remove(context->cache, AUTOCERT_CACHE_PRIVATE, key_of(name, pool), pool);
     cache_unlock(lock);
