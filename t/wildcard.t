@@ -208,7 +208,8 @@ subtest 'what -t refuses' => sub {
         ['@root@/missing', '@root@/missing does not exist: write the path of a program'],
         ['@root@/text', '@root@/text is not a program: run "chmod 755 @root@/text" if it should be one'],
         ['@root@/conf', '@root@/conf is not a program: run "chmod 755 @root@/conf" if it should be one'],
-        ['@root@/program secret=missing', qr/AutocertDNSCommand: \Q$root\E\/missing does not exist: /],
+        ['@root@/program secret=missing', '@root@/missing does not exist: write the path of '
+            . 'the file that is given to the program on its standard input'],
         ['@root@/program secret=open', '@root@/open is a secret that others can read: run "chmod 600 '
             . '@root@/open"'],
         ['@root@/program wait=2h', '"wait=2h" is longer than a CA keeps an order: write 1h or less'],
@@ -217,9 +218,11 @@ subtest 'what -t refuses' => sub {
         ['@root@/program timeout=0', '"timeout=0" is out of range: write up to 10mi']);
     my $example = 'write the address of a DNS server, for example "192.0.2.53" or "[2001:db8::53]:5353"';
     $judge->refuses_lines('AutocertDNSResolver',
-        ['', 'needs the address of a DNS server, for example "AutocertDNSResolver 192.0.2.53"'],
-        map { [$_, qr/AutocertDNSResolver: "\Q$_\E" .*: \Q$example\E/] } 'dns.example.org', '192.0.2.53:',
-        '192.0.2.53:99999', '[2001:db8::53', '192.0.2.256');
+        ['', 'needs the address of a DNS server, for example "AutocertDNSResolver 192.0.2.53"']);
+    for my $server ('dns.example.org', '192.0.2.53:', '192.0.2.53:99999', '[2001:db8::53', '192.0.2.256') {
+        $judge->refuses("AutocertDNSResolver $server", ">>AutocertDNSResolver $server\n",
+            qr/AutocertDNSResolver: "\Q$server\E" .*: \Q$example\E/);
+    }
 };
 
 done_testing;
