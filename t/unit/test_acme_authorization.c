@@ -40,6 +40,49 @@ static void test_authorization(void **state)
     assert_null(acme_authorization_find_challenge(authz, "new-kind"));
 }
 
+#define PERSIST(more) "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"example.org\"}," \
+    "\"wildcard\":true,\"challenges\":[{\"type\":\"dns-persist-01\",\"url\":\"$U/c1\",\"status\":\"pending\"" \
+    more "},{\"type\":\"other-01\",\"url\":\"$U/c2\",\"issuer-domain-names\":[\"ca.example\"]}]}"
+
+/* A kind without a token, but with names that go into a record of a zone. */
+static void test_issuers(void **state)
+{
+    static const struct {
+        const char *more;
+        int issuers;
+    } rows[] = {
+        { ",\"issuer-domain-names\":[\"CA.example\",\"other.ca.example\"]", 2 },
+        { ",\"issuer-domain-names\":[\"ca.example; policy=wildcard\",7,\"ca.example\",\"\"]", 1 },
+        { "", 0 },
+        { ",\"issuer-domain-names\":\"ca.example\"", 0 },
+        { ",\"issuer-domain-names\":[\"a.b\",\"a.b\",\"a.b\",\"a.b\",\"a.b\",\"a.b\",\"a.b\",\"a.b\",\"a.b\","
+          "\"a.b\",\"a.b\"]", 0 },
+    };
+    fixture_t *f = *state;
+    size_t i;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const acme_authorization_challenge_t *challenge;
+        acme_authorization_t *authz;
+
+        script_drop(f->script, "POST /authz");
+        script_add(f->script, "POST /authz", 200, "",
+                   apr_psprintf(f->pool, PERSIST("%s"), rows[i].more));
+        assert_int_equal(acme_authorization_read(&authz, f->account, url(f, "/authz"), f->pool, &f->err),
+                         APR_SUCCESS);
+        assert_true(authz->wildcard);
+        challenge = acme_authorization_find_challenge(authz, "dns-persist-01");
+        assert_int_equal(challenge != NULL, rows[i].issuers > 0);
+        if (challenge != NULL) {
+            assert_null(challenge->token);
+            assert_int_equal(challenge->issuers->nelts, rows[i].issuers);
+            assert_string_equal(APR_ARRAY_IDX(challenge->issuers, 0, const char *), "ca.example");
+        }
+        /* others are of no use without a token */
+        assert_null(acme_authorization_find_challenge(authz, "other-01"));
+    }
+}
+
 static void test_authorization_gone(void **state)
 {
     fixture_t *f = *state;
@@ -252,6 +295,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SERVER(test_authorization),
+        WITH_SERVER(test_issuers),
         WITH_SERVER(test_authorization_gone),
         WITH_SERVER(test_accept),
         WITH_SERVER(test_accept_reset),

@@ -517,6 +517,30 @@ static void test_about_name(void **state)
     }
 }
 
+static void test_about_other_identifiers(void **state)
+{
+    static const struct {
+        const char *detail, *name;
+        int about;
+    } rows[] = {
+        { "too many certificates for: example.org, retry later", "*.example.org", 1 },
+        { "too many certificates for \"*.example.org\"", "*.example.org", 1 },
+        { "too many certificates for: example.com", "*.example.org", 0 },
+        { "too many certificates for 192.0.2.1", "192.0.2.1", 1 },
+        { "too many certificates (5) already issued for \"2001:db8::1\"", "2001:db8::1", 1 },
+        { "too many new orders for this account", "2001:db8::1", 0 },
+    };
+    base_error_t err;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        base_error_set(&err, BASE_ERROR_WAIT, APR_EGENERAL, "%s", rows[i].detail);
+        apr_cpystrn(err.type, "rateLimited", sizeof(err.type));
+        assert_int_equal(acme_client_is_about_name(&err, rows[i].name), rows[i].about);
+    }
+}
+
 static void test_inner_problem(void **state)
 {
     base_error_t err;
@@ -600,6 +624,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_time),
+        cmocka_unit_test(test_about_other_identifiers),
         cmocka_unit_test(test_inner_problem),
         cmocka_unit_test(test_about_name),
         WITH_SERVER(test_directory),

@@ -14,11 +14,16 @@
     "\"authorizations\":[\"$U/authz\"],\"finalize\":\"$U/finalize\"" more "}"
 #define VALID_ORDER ORDER("valid", ",\"certificate\":\"/cert\"")
 
-static apr_status_t place(fixture_t *f, const char *replaces)
+static apr_status_t place_for(fixture_t *f, const char *name, const char *replaces)
 {
-    acme_order_request_t wanted = { "www.example.org", replaces };
+    acme_order_request_t wanted = { name, replaces };
 
     return acme_order_create(&f->order, f->account, &wanted, f->pool, &f->err);
+}
+
+static apr_status_t place(fixture_t *f, const char *replaces)
+{
+    return place_for(f, "www.example.org", replaces);
 }
 
 static apr_status_t create(fixture_t *f, const char *headers, const char *body)
@@ -65,7 +70,8 @@ static void start_modern(fixture_t *f)
     script_drop(f->script, "GET /dir");
     script_add(f->script, "GET /dir", 200, "",
                "{\"newNonce\":\"$U/nonce\",\"newAccount\":\"$U/account\",\"newOrder\":\"$U/new\","
-               "\"renewalInfo\":\"$U/ari\",\"meta\":{\"profiles\":{\"classic\":\"c\",\"short\":\"s\"}}}");
+               "\"renewalInfo\":\"$U/ari\",\"meta\":{\"profiles\":{\"classic\":\"c\",\"short\":\"s\","
+               "\"shortlived\":\"6\"}}}");
     script_restart(f);
     script_drop(f->script, "POST /new");
 }
@@ -120,6 +126,34 @@ static void test_profile(void **state)
     assert_int_not_equal(place(f, NULL), APR_SUCCESS);
     assert_int_equal(f->err.kind, BASE_ERROR_OPERATOR);
     assert_int_equal(script_seen(f->script, "POST /new"), 8);
+}
+
+/* CAs issue for addresses with one profile only; without it the configured one counts (RFC 8738). */
+static void test_address(void **state)
+{
+    fixture_t *f = *state;
+
+    script_drop(f->script, "POST /new");
+    take_order(f);
+    assert_int_equal(place_for(f, "192.0.2.1", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), "{\"identifiers\":[{\"type\":\"ip\",\"value\":\"192.0.2.1\"}]}");
+    f->config->profile = "short";
+    start_modern(f);
+    take_order(f);
+    assert_int_equal(place_for(f, "2001:db8::1", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), "{\"identifiers\":[{\"type\":\"ip\",\"value\":\"2001:db8::1\"}],"
+                        "\"profile\":\"shortlived\"}");
+    script_drop(f->script, "POST /new");
+    take_order(f);
+    assert_int_equal(place_for(f, "*.example.org", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), "{\"identifiers\":[{\"type\":\"dns\",\"value\":\"*.example.org\"}],"
+                        "\"profile\":\"short\"}");
+    /* What the CA has against it goes without. */
+    script_drop(f->script, "POST /new");
+    refuse_once(f, 400, "invalidProfile");
+    take_order(f);
+    assert_int_equal(place_for(f, "192.0.2.1", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), "{\"identifiers\":[{\"type\":\"ip\",\"value\":\"192.0.2.1\"}]}");
 }
 
 static void test_profile_unknown(void **state)
@@ -489,6 +523,7 @@ int main(void)
         WITH_SERVER(test_create),
         WITH_SERVER(test_create_bad),
         WITH_SERVER(test_profile),
+        WITH_SERVER(test_address),
         WITH_SERVER(test_profile_unknown),
         WITH_SERVER(test_replaces),
         WITH_SERVER(test_replaces_lost_account),

@@ -324,7 +324,14 @@ static void test_covers(void **state)
         { "DNS:*.example.org", "a.example.org", 1 }, { "DNS:*.example.org", "a.b.example.org", 0 },
         { "DNS:w*.example.org", "www.example.org", 0 }, { "DNS:example.org", ".org", 0 },
         { "DNS:www.example.org", ".example.org", 0 }, { "DNS:example.org", "", 0 },
-        { "email:a@example.org", "example.org", 0 }, { "IP:192.0.2.1", "192.0.2.1", 0 },
+        { "email:a@example.org", "example.org", 0 }, { "IP:192.0.2.1", "192.0.2.1", 1 },
+        { "IP:192.0.2.1", "192.0.2.10", 0 }, { "DNS:192.0.2.1", "192.0.2.1", 0 },
+        { "DNS:a.example.org,IP:2001:db8::1", "2001:db8::1", 1 }, { "IP:2001:db8::1", "::1", 0 },
+        { "IP:192.0.2.1", "*.example.org", 0 }, { "DNS:*.example.org", "192.0.2.1", 0 },
+        { "DNS:*.example.org", "*.example.org", 1 }, { "DNS:a.org,DNS:*.EXAMPLE.org", "*.example.org", 1 },
+        { "DNS:example.org", "*.example.org", 0 }, { "DNS:a.example.org", "*.example.org", 0 },
+        { "DNS:*.example.org", "*.b.example.org", 0 }, { "DNS:*.b.example.org", "*.example.org", 0 },
+        { "email:*.example.org", "*.example.org", 0 }, { NULL, "*.example.org", 0 }, { NULL, "192.0.2.1", 0 },
         { NULL, "example.org", 0 },
     };
     size_t i;

@@ -96,12 +96,27 @@ static void test_long_name(void **state)
     crypto_bundle_free(bundle);
 }
 
+static void test_address(void **state)
+{
+    crypto_bundle_t *bundle = make("2001:db8::1");
+    GENERAL_NAMES *names = X509_get_ext_d2i(bundle->leaf, NID_subject_alt_name, NULL, NULL);
+
+    (void)state;
+    assert_int_equal(sk_GENERAL_NAME_num(names), 1);
+    assert_int_equal(sk_GENERAL_NAME_value(names, 0)->type, GEN_IPADD);
+    assert_true(crypto_bundle_covers(bundle->leaf, "2001:db8::1"));
+    assert_true(crypto_challenge_cert_is(bundle->leaf));
+    GENERAL_NAMES_free(names);
+    crypto_bundle_free(bundle);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_identifier),
         cmocka_unit_test(test_certificate),
         cmocka_unit_test(test_long_name),
+        cmocka_unit_test(test_address),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

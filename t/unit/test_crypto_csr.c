@@ -94,6 +94,44 @@ static void test_long_name(void **state)
     X509_REQ_free(req);
 }
 
+static void test_wildcard(void **state)
+{
+    X509_REQ *req = make_request(CRYPTO_KEY_P256, "*.example.org", NULL);
+
+    (void)state;
+    assert_string_equal(only_san(req), "*.example.org");
+    assert_int_equal(X509_NAME_entry_count(X509_REQ_get_subject_name(req)), 1);
+    X509_REQ_free(req);
+}
+
+/* An address stands in the SAN only (RFC 8738 section 3). */
+static void test_address(void **state)
+{
+    static const struct {
+        const char *name;
+        int len;
+        unsigned char bytes[16];
+    } rows[] = { { "192.0.2.1", 4, { 192, 0, 2, 1 } }, { "::1", 16, { [15] = 1 } } };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        X509_REQ *req = make_request(CRYPTO_KEY_P256, rows[i].name, NULL);
+        STACK_OF(X509_EXTENSION) *list = X509_REQ_get_extensions(req);
+        GENERAL_NAMES *names = X509V3_get_d2i(list, NID_subject_alt_name, NULL, NULL);
+
+        assert_int_equal(X509_NAME_entry_count(X509_REQ_get_subject_name(req)), 0);
+        assert_int_equal(sk_GENERAL_NAME_num(names), 1);
+        assert_int_equal(sk_GENERAL_NAME_value(names, 0)->type, GEN_IPADD);
+        assert_int_equal(ASN1_STRING_length(sk_GENERAL_NAME_value(names, 0)->d.iPAddress), rows[i].len);
+        assert_memory_equal(ASN1_STRING_get0_data(sk_GENERAL_NAME_value(names, 0)->d.iPAddress), rows[i].bytes,
+                            (size_t)rows[i].len);
+        GENERAL_NAMES_free(names);
+        sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
+        X509_REQ_free(req);
+    }
+}
+
 static void test_extensions(void **state)
 {
     apr_array_header_t *array = apr_array_make(pool, 2, sizeof(crypto_csr_extension_t));
@@ -170,6 +208,8 @@ static void test_parse_refuses(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_plain),
     cmocka_unit_test(test_long_name),
+    cmocka_unit_test(test_wildcard),
+    cmocka_unit_test(test_address),
     cmocka_unit_test(test_extensions),
     cmocka_unit_test(test_parse_refuses),
 };
