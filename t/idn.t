@@ -44,7 +44,7 @@ AutocertRedirect temporary
 </VirtualHost>
 CONF
 my ($status, $output) = $server->configtest;
-is "$status: $output", "0: Syntax OK\n", 'the configuration is good';
+is $status, 0, 'the configuration is good' or diag $output;
 ok $server->start, 'httpd starts' or exit 1;
 ok all_stored($server, OBTAIN_SECONDS, @labels, 'xn--bcher-kva.example.test+wildcard'),
     'all are obtained, with A-labels as names of files';

@@ -41,7 +41,7 @@ AutocertRedirect temporary
 </VirtualHost>
 CONF
     my ($status, $output) = $server->configtest;
-    is "$status: $output", "0: Syntax OK\n", 'the configuration is good';
+    is $status, 0, 'the configuration is good' or diag $output;
     ok $server->start, 'httpd starts' or return;
     ok all_stored($server, OBTAIN_SECONDS, 'wild.example.test', 'wild.example.test+wildcard',
         'exact.wild.example.test', 'only.example.test+wildcard'), 'all are obtained, each with its file' or return;

@@ -102,6 +102,7 @@ if ($mode eq 'once') {
     open my $out, '>', "$dir/failed" or die "failed: $!\n";
 }
 if ($mode eq 'fail') {
+    $| = 1;
     print STDOUT "asking the provider\n";
     print STDERR "the provider says no\n";
     exit 3;

@@ -1,7 +1,8 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
 #
 # A DNS server (BIND) that is authoritative for zones, takes dynamic updates that are signed with its key, and
-# follows names from one of them to another as a recursive server does. Servers of zones are asked on port 53, so it needs an Autocert::Namespace.
+# follows names from one of them to another as a recursive server does. Servers of zones are asked on port 53,
+# so it needs an Autocert::Namespace.
 #
 #   my $names = Autocert::NameServer->new(zones => ['example.test'])->start;
 #   $names->update('add alias.example.test. 60 CNAME www.other.test.');
