@@ -135,8 +135,8 @@ static look_t follow(visit_t *visit, acme_http_t *http, apr_pool_t *pool)
             return judge_response(visit, response);
         request.url = find_hop(origin, location, pool);
         if (!request.url) {
-            base_log(BASE_LOG_DEBUG, "AC0242", name, "%s redirects the http-01 request to %.200s; the CA goes "
-                     "there", visit->listener, location);
+            base_log(BASE_LOG_DEBUG, "AC0242", name, "%s redirects the http-01 request to %.200s; the CA "
+                     "goes there", visit->listener, location);
             return LOOK_RIGHT;
         }
     }
@@ -245,8 +245,8 @@ static look_t judge_session(visit_t *visit, SSL *ssl)
 
     SSL_get0_alpn_selected(ssl, &protocol, &len);
     if (len != wanted_len || memcmp(protocol, CHALLENGE_TLSALPN01_PROTOCOL, len) != 0)
-        return judge(visit, LOOK_WRONG, "%s did not agree to " CHALLENGE_TLSALPN01_PROTOCOL ": another module "
-                     "or a proxy terminates TLS there", visit->listener);
+        return judge(visit, LOOK_WRONG, "%s did not agree to " CHALLENGE_TLSALPN01_PROTOCOL ": another "
+                     "module or a proxy terminates TLS there", visit->listener);
     cert = SSL_get_peer_certificate(ssl);
     if (!cert || !crypto_challenge_cert_answers(cert, task->key_authorization)
         || !crypto_bundle_covers(cert, task->name))
@@ -330,13 +330,13 @@ typedef struct kind_t {
 
 static const kind_t http_kind = {
     "AC0240", CHALLENGE_HTTP01_TYPE,
-    "this server listens on no port without TLS, so that http-01 fails unless another server forwards port 80",
+    "this server listens on no port without TLS: http-01 fails unless another server forwards port 80",
     look_http
 };
 
 static const kind_t tls_kind = {
     "AC0241", CHALLENGE_TLSALPN01_TYPE,
-    "this server listens on no port with TLS, so that tls-alpn-01 fails unless another one forwards port 443",
+    "this server listens on no port with TLS: tls-alpn-01 fails unless another one forwards port 443",
     look_tls
 };
 
@@ -364,8 +364,8 @@ static apr_status_t look_around(const kind_t *kind, const challenge_task_t *task
         if (look == LOOK_STOPPED)
             return base_error_set(err, BASE_ERROR_CANCELLED, APR_EINTR, "asked to stop");
         if (look == LOOK_RIGHT) {
-            base_log(BASE_LOG_DEBUG, "AC0242", task->name, "nothing is wrong with the answer to %s at %s; the "
-                     "CA is asked", kind->type, visit.listener);
+            base_log(BASE_LOG_DEBUG, "AC0242", task->name, "nothing is wrong with the answer to %s at %s; "
+                     "the CA is asked", kind->type, visit.listener);
             return APR_SUCCESS;
         }
         if (look == LOOK_WRONG)

@@ -239,7 +239,7 @@ apr_status_t manager_authorize_run(manager_job_t *job, manager_authorize_place_t
     }
     *err = first;
     if (first.kind == BASE_ERROR_NONE)
-        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EGENERAL, "no kind of challenge is configured that "
-                              "can prove it");
+        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EGENERAL, "no kind of challenge is configured "
+                              "that can prove it");
     return rv;
 }

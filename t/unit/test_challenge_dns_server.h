@@ -41,6 +41,7 @@ typedef enum {
     ANSWER,
     LAME,                       /* an answer without AA */
     SILENCE,
+    TRUNCATED,                  /* nothing but TC over UDP, all of it over TCP */
     GARBAGE,                    /* the question, then bytes that are no record */
     RAISE                       /* raise the stop, no answer */
 } how_t;
@@ -67,6 +68,7 @@ typedef struct server_t {
     int repeat;                 /* a TXT record of the first rule comes this often */
     int port;
     int fds[ADDRESSES];
+    int tcp;                    /* listens at the first address */
     int end[2];                 /* readable when the thread is to leave */
     base_stop_t *stop;
     pthread_t thread;
@@ -192,20 +194,17 @@ static void make_answer(const server_t *server, const rule_t *rule, const unsign
     m->bytes[head + 3] = (unsigned char)counts[1];
 }
 
-static void answer(server_t *server, int at)
+/* @return zero when there is no answer to the query */
+static int answer_query(server_t *server, int at, int is_tcp, const unsigned char *query, ssize_t len,
+                        message_t *m)
 {
-    unsigned char query[MESSAGE_MAX];
-    struct sockaddr_storage from;
-    socklen_t from_len = sizeof(from);
-    ssize_t len = recvfrom(server->fds[at], query, sizeof(query), 0, (struct sockaddr *)&from, &from_len);
-    message_t m = { .len = 0 };
     const rule_t *rule;
     size_t question_len;
     ns_msg msg;
     ns_rr rr;
 
     if (len < 0 || ns_initparse(query, (int)len, &msg) != 0 || ns_parserr(&msg, ns_s_qd, 0, &rr) != 0) {
-        return;
+        return 0;
     }
     if (ns_msg_getflag(msg, ns_f_rd)) {
         at = RECURSIVE;
@@ -218,22 +217,67 @@ static void answer(server_t *server, int at)
         base_stop_raise(server->stop);
     }
     if (rule && (rule->how == SILENCE || rule->how == RAISE)) {
-        return;
+        return 0;
     }
-    make_answer(server, rule, query, question_len, at == RECURSIVE, &m);
-    sendto(server->fds[at == RECURSIVE ? FIRST : at], m.bytes, m.len, 0, (struct sockaddr *)&from, from_len);
+    if (rule && rule->how == TRUNCATED && !is_tcp) {
+        rule_t empty = { .rcode = 0 };
+
+        make_answer(server, &empty, query, question_len, at == RECURSIVE, m);
+        m->bytes[2] |= 2;
+    }
+    else {
+        make_answer(server, rule, query, question_len, at == RECURSIVE, m);
+    }
+    return 1;
+}
+
+static void answer(server_t *server, int at)
+{
+    unsigned char query[MESSAGE_MAX];
+    struct sockaddr_storage from;
+    socklen_t from_len = sizeof(from);
+    ssize_t len = recvfrom(server->fds[at], query, sizeof(query), 0, (struct sockaddr *)&from, &from_len);
+    message_t m = { .len = 0 };
+
+    if (answer_query(server, at, 0, query, len, &m)) {
+        sendto(server->fds[at], m.bytes, m.len, 0, (struct sockaddr *)&from, from_len);
+    }
+}
+
+/* One query of one connection. */
+static void answer_tcp(server_t *server)
+{
+    unsigned char query[MESSAGE_MAX];
+    message_t m = { .len = 0 }, framed = { .len = 0 };
+    int fd = accept(server->tcp, NULL, NULL);
+    ssize_t len = 0;
+
+    if (recv(fd, query, 2, MSG_WAITALL) == 2) {
+        len = recv(fd, query, (size_t)(query[0] << 8 | query[1]), MSG_WAITALL);
+    }
+    if (len > 0 && answer_query(server, FIRST, 1, query, len, &m)) {
+        put_number(&framed, (unsigned int)m.len, 2);
+        put(&framed, m.bytes, m.len);
+        send(fd, framed.bytes, framed.len, MSG_NOSIGNAL);
+    }
+    close(fd);
 }
 
 static void *serve(void *data)
 {
     server_t *server = data;
-    struct pollfd fds[ADDRESSES] = { { server->end[0], POLLIN, 0 } };
+    struct pollfd fds[ADDRESSES + 1] = { { server->end[0], POLLIN, 0 } };
 
     for (int i = FIRST; i < ADDRESSES; i++) {
         fds[i].fd = server->fds[i];
         fds[i].events = POLLIN;
     }
-    while (poll(fds, ADDRESSES, -1) >= 0 && !fds[0].revents) {
+    fds[ADDRESSES].fd = server->tcp;
+    fds[ADDRESSES].events = POLLIN;
+    while (poll(fds, ADDRESSES + 1, -1) >= 0 && !fds[0].revents) {
+        if (fds[ADDRESSES].revents) {
+            answer_tcp(server);
+        }
         for (int i = FIRST; i < ADDRESSES; i++) {
             if (fds[i].revents) {
                 answer(server, i);
@@ -265,6 +309,22 @@ static int bind_address(server_t *server, int at, int port)
     return ntohs(is_v6 ? v6.sin6_port : v4.sin_port);
 }
 
+/* @return zero when the port is taken */
+static int listen_tcp(server_t *server)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((unsigned short)server->port) };
+    int on = 1;
+
+    inet_pton(AF_INET, addresses[FIRST], &address.sin_addr);
+    server->tcp = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(server->tcp, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(server->tcp, (struct sockaddr *)&address, sizeof(address)) != 0 || listen(server->tcp, 8) != 0) {
+        close(server->tcp);
+        return 0;
+    }
+    return 1;
+}
+
 static void start_server(server_t *server, const rule_t *rules, int count)
 {
     int tries = 0;
@@ -283,6 +343,12 @@ static void start_server(server_t *server, const rule_t *rules, int count)
                 break;
             }
         }
+        if (server->port && !listen_tcp(server)) {
+            for (int i = FIRST; i < ADDRESSES; i++) {
+                close(server->fds[i]);
+            }
+            server->port = 0;
+        }
     }
     assert_int_not_equal(server->port, 0);
     assert_int_equal(pipe(server->end), 0);
@@ -296,6 +362,7 @@ static void stop_server(server_t *server)
     for (int i = FIRST; i < ADDRESSES; i++) {
         close(server->fds[i]);
     }
+    close(server->tcp);
     close(server->end[0]);
     close(server->end[1]);
 }

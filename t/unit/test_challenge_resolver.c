@@ -251,6 +251,19 @@ static void test_silence(void **state)
     assert_int_equal(LOOK(rules, "a.test", "good"), CHALLENGE_RESOLVER_UNKNOWN);
 }
 
+static void test_truncated(void **state)
+{
+    static const rule_t rules[] = {
+        { RECURSIVE, "a", ns_t_txt, TRUNCATED, 0, { TXT("a", "good"), TXT("a", "x") }, { { 0 } } }
+    };
+    server_t server;
+
+    (void)state;
+    START(server, rules);
+    server.repeat = RECORDS_MAX;
+    assert_int_equal(look_for(&server, "a", "good"), CHALLENGE_RESOLVER_EVERYWHERE);
+}
+
 /* The stop comes while an answer is waited for: nothing else would end the look that early. */
 static void test_stop(void **state)
 {
@@ -364,6 +377,7 @@ int main(void)
         cmocka_unit_test(test_too_many_records),
         cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_silence),
+        cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_threads)
     };
