@@ -255,7 +255,7 @@ static void test_arguments(void **state)
     assert_string_equal(read_text("arguments"), "[a b][][--x][$(id)][cleanup]"
                         "[_acme-challenge._a-.x_y.xn--bcher-kva.1-2.example.][-n_-]");
     assert_int_equal(logged_level, BASE_LOG_INFO);
-    assert_has(logged, "AC0250: autocert: *.xn--bcher-kva.1-2.example: ");
+    assert_has(logged, "AC0250: autocert: *.xn--bcher-kva.1-2.example (*.b\xc3\xbc" "cher.1-2.example): ");
     assert_has(logged, "printed nothing; the record is removed");
 }
 
