@@ -2,8 +2,8 @@
 /**
  * @file challenge/challenge.h
  * The kinds of challenge (RFC 8555 section 8, RFC 8737, draft-ietf-acme-dns-persist): publish, look at it as
- * the CA will, answer, withdraw. What is answered by this server goes through the cache under Go's keys, so every
- * child and every node that shares the cache can answer; what is answered by DNS is set by a
+ * the CA will, answer, withdraw. What is answered by this server goes through the cache under Go's keys,
+ * so every child and every node that shares the cache can answer; what is answered by DNS is set by a
  * program of the administrator.
  */
 #ifndef CHALLENGE_CHALLENGE_H
@@ -55,8 +55,8 @@ typedef struct challenge_kind_t {
     /** Make the answer visible. Blocks: on the cache, or on a program within its timeout. VALIDATION when the
      * CA need not be asked, as nothing can be there for it to see. */
     apr_status_t (*publish)(const challenge_task_t *task, apr_pool_t *pool, base_error_t *err);
-    /** Look whether it can be seen; blocks on the network, within a bound that the kind's header tells. What is
-     * wrong is logged; it never forbids the try. NULL: there is nothing to look at.
+    /** Look whether it can be seen; blocks on the network, within a bound that the kind's header tells.
+     * What is wrong is logged; it never forbids the try. NULL: there is nothing to look at.
      * @return CANCELLED, else success */
     apr_status_t (*check)(const challenge_task_t *task, apr_pool_t *pool, base_error_t *err);
     /** Take it away again; what is gone already is fine. Blocks as publish does. */

@@ -114,8 +114,9 @@ static apr_status_t look_until(const challenge_task_t *task, const challenge_res
     }
     stopped = stopped || seen == CHALLENGE_RESOLVER_STOPPED;
     if (!stopped && seen == CHALLENGE_RESOLVER_EVERYWHERE)
-        base_log(BASE_LOG_INFO, "AC0253", task->name, "all authoritative servers that answer have the record "
-                 "%s, seen after %ld s; the CA is asked", look->name, (long)apr_time_sec(read_clock() - start));
+        base_log(BASE_LOG_INFO, "AC0253", task->name, "all authoritative servers that answer have the "
+                 "record %s, seen after %ld s; the CA is asked", look->name,
+                 (long)apr_time_sec(read_clock() - start));
     else if (!stopped)
         give_up(task, seen, detail, read_clock() - start);
     apr_pool_destroy(scratch);

@@ -468,8 +468,8 @@ static void wait_for_end(process_t *process, apr_interval_time_t timeout, const 
     process->took = read_clock() - process->began;
 }
 
-/* Others of the group go with their leader. The number of an empty group could belong to a new one only if all
- * numbers of processes were given away since waitpid(). */
+/* Others of the group go with their leader. The number of an empty group could belong to a new one only if
+ * all numbers of processes were given away since waitpid(). */
 static void end_group(process_t *process)
 {
     if (process->ended)
@@ -564,7 +564,9 @@ static const char *explain(const process_t *process, apr_interval_time_t timeout
     if (process->cause == BY_STOP)
         return "was ended, as this child is asked to stop";
     if (process->cause == BY_TIMEOUT)
-        return apr_psprintf(pool, "did not end within %.4g s and %s", (double)timeout / APR_USEC_PER_SEC,
+        return apr_psprintf(pool, "did not end within %" APR_TIME_T_FMT " %s and %s",
+                            timeout % APR_USEC_PER_SEC ? apr_time_as_msec(timeout) : apr_time_sec(timeout),
+                            timeout % APR_USEC_PER_SEC ? "ms" : "s",
                             process->lost ? "cannot be ended" : "was ended");
     if (process->unknown)
         return "ended, but with what status is unknown: this process ignores SIGCHLD, or something in it"

@@ -6,9 +6,9 @@
  *
  *     PROGRAM [ARG ...] present|cleanup FQDN. VALUE
  *
- * FQDN begins with "_acme-challenge." and ends with a dot; VALUE is base64url and may begin with a hyphen, which
- * is why the action stands before it. Several values can stand at one record name at a time: present adds
- * one, cleanup removes that one only.
+ * FQDN begins with "_acme-challenge." and ends with a dot; VALUE is base64url and may begin with a hyphen,
+ * which is why the action stands before it. Several values can stand at one record name at a time: present
+ * adds one, cleanup removes that one only.
  */
 #ifndef CHALLENGE_DNS_COMMAND_H
 #define CHALLENGE_DNS_COMMAND_H
@@ -44,11 +44,13 @@ typedef struct challenge_dns_command_run_t {
 } challenge_dns_command_run_t;
 
 /**
- * Run it and wait for its end. The program leads a process group of its own, and everything left in that group
- * is killed when it has ended or its time is over; it gets /dev/null-like descriptors only (standard input with
- * the secret, one pipe for its output), default signals, "/" as directory and the environment
+ * Run it and wait for its end. The program leads a process group of its own, and everything left in that
+ * group is killed when it has ended or its time is over; it gets /dev/null-like descriptors only (standard
+ * input with the secret, one pipe for its output), default signals, "/" as directory and the environment
  * PATH, LANG=C, AUTOCERT_NAME. Output goes to the log (AC0250, AC0251), control characters replaced.
- * Any thread of a child of httpd; blocks within timeout and grace; a raised stop ends it within the grace.
+ * A program that has become another user cannot be killed: it is waited for no longer than two graces, and
+ * reaped by a later run. Any thread of a child of httpd; blocks within timeout and graces; a raised stop
+ * ends it within the grace.
  * @param stop may be NULL
  * @return VALIDATION with an explained exit status or signal and the last line it printed; LOCAL when it
  *         cannot be started; CANCELLED

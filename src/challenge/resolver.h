@@ -2,8 +2,8 @@
 /**
  * @file challenge/resolver.h
  * TXT records as the authoritative servers of their zone have them; the only file that knows c-ares. Any
- * thread, each call has channels of its own; blocks on the network within CHALLENGE_RESOLVER_LOOK_MAX; ended at
- * once by the stop signal.
+ * thread, each call has channels of its own; blocks on the network within CHALLENGE_RESOLVER_LOOK_MAX;
+ * ended at once by the stop signal.
  */
 #ifndef CHALLENGE_RESOLVER_H
 #define CHALLENGE_RESOLVER_H
@@ -22,7 +22,8 @@
 
 /** Borrowed from the configuration. */
 typedef struct challenge_resolver_config_t {
-    const char *servers;            /* "192.0.2.53,[2001:db8::1]:5353": recursive servers; NULL: the system's */
+    const char *servers;            /* recursive: "192.0.2.53,[2001:db8::1]:5353"; NULL: the system's */
+    unsigned int port;              /* of authoritative servers, 0: 53; another one is for tests */
 } challenge_resolver_config_t;
 
 typedef enum {
@@ -45,9 +46,11 @@ typedef struct challenge_resolver_look_t {
 } challenge_resolver_look_t;
 
 /**
- * Look once. CNAMEs are followed; at the end of them the zone is found by its SOA record, its servers by NS, A and
- * AAAA records through the recursive servers; each of those servers is asked for the TXT record on port
- * 53. A zone whose servers cannot be found is asked for through the recursive servers themselves.
+ * Look once. CNAMEs are followed; at the end of them the zone is found by its SOA record, its servers by
+ * NS, A and AAAA records through the recursive servers; each of those servers is asked for the TXT record
+ * on port 53. A zone whose servers cannot be found is asked for through the recursive servers themselves.
+ * So is one whose servers gave no answer (a firewall); only a record that is there counts then, as its
+ * absence may come from a cache: UNKNOWN.
  * @param detail set to a sentence for people, in the pool: which server has it, or not, or what failed
  */
 challenge_resolver_seen_t challenge_resolver_look(const challenge_resolver_look_t *look, const char **detail,
@@ -56,7 +59,8 @@ challenge_resolver_seen_t challenge_resolver_look(const challenge_resolver_look_
 /** Once in a process that will look, before its threads start; never in the parent. Idempotent. */
 apr_status_t challenge_resolver_init(void);
 
-/** Judge AutocertDNSResolver's words. @return NULL, or what is wrong with the address, as the end of a sentence */
+/** Judge AutocertDNSResolver's words.
+ * @return NULL, or what is wrong with the address, as the end of a sentence */
 const char *challenge_resolver_check(const char *server);
 
 #endif

@@ -26,4 +26,8 @@ apr_status_t crypto_challenge_cert_make(crypto_bundle_t **bundle, const char *na
  * to a client that did not ask for acme-tls/1. */
 int crypto_challenge_cert_is(const X509 *cert);
 
+/** Non-zero when that extension stands there, critical, with the digest of this key authorization, as a
+ * CA looks at it. The name is not looked at: see crypto_bundle_covers(). */
+int crypto_challenge_cert_answers(const X509 *cert, const char *key_authorization);
+
 #endif

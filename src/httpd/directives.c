@@ -143,8 +143,17 @@ static const char *add_alias(const cmd_parms *cmd, const char *name)
     return walk(cmd, "ServerAlias", name);
 }
 
-/* Make the vhost answer to a name: ServerName when it has none, else ServerAlias. Not by the directive: it takes
- * what stands behind a colon for a port, and a vhost without a name is looked up in DNS. */
+/* As the directive does it, but it takes what stands behind a colon of an address for a port. */
+static const char *set_server_name(const cmd_parms *cmd, const char *name)
+{
+    if (strchr(name, ':') == NULL)
+        return walk(cmd, "ServerName", name);
+    cmd->server->server_hostname = apr_pstrdup(cmd->pool, name);
+    cmd->server->port = 0;
+    return NULL;
+}
+
+/* Make the vhost answer to a name: ServerName when it has none, else ServerAlias. */
 static const char *add_server_name(const cmd_parms *cmd, const char *name)
 {
     base_identifier_kind_t kind = base_identifier_kind(name);
@@ -152,7 +161,7 @@ static const char *add_server_name(const cmd_parms *cmd, const char *name)
     const char *err = NULL;
 
     if (cmd->server->server_hostname == NULL && find_directive(siblings(cmd), "ServerName") == NULL)
-        cmd->server->server_hostname = apr_pstrdup(cmd->pool, name);
+        err = set_server_name(cmd, name);
     else if (cmd->server->server_hostname == NULL || strcasecmp(cmd->server->server_hostname, name) != 0)
         err = add_alias(cmd, name);
     if (err == NULL && kind == BASE_IDENTIFIER_WILDCARD)    /* a ServerName is no pattern */
