@@ -67,13 +67,13 @@ static int answer(request_rec *r)
     return HTTP_MOVED_TEMPORARILY;
 }
 
-static int close_connection(conn_rec *c, void *socket)
+static int close_connection(conn_rec *c)
 {
-    (void)socket;
     if (settings.closed == 0 || c->local_addr->port != settings.closed)
         return DECLINED;
-    c->aborted = 1;
-    return DONE;
+    if (c->cs != NULL)
+        c->cs->state = CONN_STATE_LINGER;
+    return OK;
 }
 
 static const char *set_answer(cmd_parms *cmd, void *dir_config, const char *how, const char *word,
@@ -116,7 +116,7 @@ static void register_hooks(apr_pool_t *pool)
 {
     (void)pool;
     ap_hook_pre_config(forget_settings, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_pre_connection(close_connection, NULL, NULL, BEFORE_ALL);
+    ap_hook_process_connection(close_connection, NULL, NULL, BEFORE_ALL);
     ap_hook_post_read_request(answer, NULL, NULL, BEFORE_ALL);
 }
 
