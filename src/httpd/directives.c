@@ -143,10 +143,11 @@ static const char *add_alias(const cmd_parms *cmd, const char *name)
     return walk(cmd, "ServerAlias", name);
 }
 
-/* As the directive does it, but it takes what stands behind a colon of an address for a port. */
+/* As the directive does it, but it takes what stands behind a colon of an address for a port, and wants no
+ * wildcard; a vhost without a name would be looked up in DNS. */
 static const char *set_server_name(const cmd_parms *cmd, const char *name)
 {
-    if (strchr(name, ':') == NULL)
+    if (strpbrk(name, "*:") == NULL)
         return walk(cmd, "ServerName", name);
     cmd->server->server_hostname = apr_pstrdup(cmd->pool, name);
     cmd->server->port = 0;
@@ -157,12 +158,13 @@ static const char *set_server_name(const cmd_parms *cmd, const char *name)
 static const char *add_server_name(const cmd_parms *cmd, const char *name)
 {
     base_identifier_kind_t kind = base_identifier_kind(name);
+    const char *known = cmd->server->server_hostname, *err = NULL;
     char reverse[BASE_HOSTNAME_SIZE];
-    const char *err = NULL;
 
-    if (cmd->server->server_hostname == NULL && find_directive(siblings(cmd), "ServerName") == NULL)
+    /* That of a wildcard is ours, and makes way for a name. */
+    if ((known == NULL || (known[0] == '*' && kind == BASE_IDENTIFIER_DNS)) && find_directive(siblings(cmd), "ServerName") == NULL)
         err = set_server_name(cmd, name);
-    else if (cmd->server->server_hostname == NULL || strcasecmp(cmd->server->server_hostname, name) != 0)
+    else if (known == NULL || strcasecmp(known, name) != 0)
         err = add_alias(cmd, name);
     if (err == NULL && kind == BASE_IDENTIFIER_WILDCARD)    /* a ServerName is no pattern */
         err = add_alias(cmd, name);

@@ -208,6 +208,7 @@ static apr_status_t check_once(apr_interval_time_t wait, base_stop_t *stop, base
 
 static void test_check_sees_it(void **state)
 {
+    const char *said;
     base_error_t err;
 
     (void)state;
@@ -223,7 +224,9 @@ static void test_check_sees_it(void **state)
     assert_int_equal(check_once(HOUR, NULL, &err), APR_SUCCESS);
     assert_int_equal(looks, 3);
     /* one second, then two */
-    assert_has(logged, "seen after 3 s");
+    said = strstr(logged, "seen after ");
+    assert_non_null(said);
+    assert_true(strtol(said + strlen("seen after "), NULL, 10) >= 3);
     assert_null(strstr(logged, "AC0254"));
 }
 
@@ -234,10 +237,10 @@ static void test_check_gives_up(void **state)
     (void)state;
     seen[0] = CHALLENGE_RESOLVER_SOMEWHERE;
     seen[1] = CHALLENGE_RESOLVER_NOWHERE;
-    assert_int_equal(check_once(50000, NULL, &err), APR_SUCCESS);
+    assert_int_equal(check_once(500000, NULL, &err), APR_SUCCESS);
     assert_int_equal(looks, 2);
-    assert_has(logged, "4 AC0254: autocert: a.example: the record is not at all authoritative servers after 0 s: "
-               "look 2; the CA is asked all the same\n");
+    assert_has(logged, "4 AC0254: autocert: a.example: the record is not at all authoritative servers after ");
+    assert_has(logged, " s: look 2; the CA is asked all the same\n");
     looks = 0;
     assert_int_equal(check_once(0, NULL, &err), APR_SUCCESS);
     assert_int_equal(looks, 0);
