@@ -19,6 +19,7 @@
 #include <http_connection.h>
 #include <http_core.h>
 #include <http_protocol.h>
+#include <apr_network_io.h>
 #include <apr_strings.h>
 #include <apr_tables.h>
 
@@ -71,6 +72,9 @@ static int close_connection(conn_rec *c)
 {
     if (settings.closed == 0 || c->local_addr->port != settings.closed)
         return DECLINED;
+    /* Only that keeps mod_ssl from a handshake: it makes one even to say goodbye. */
+    apr_socket_shutdown(ap_get_conn_socket(c), APR_SHUTDOWN_READWRITE);
+    c->aborted = 1;
     if (c->cs != NULL)
         c->cs->state = CONN_STATE_LINGER;
     return OK;
