@@ -25,8 +25,8 @@ typedef struct acme_authorization_challenge_t {
     const char *type;
     const char *url;
     const char *token;          /* checked as base64url; NULL for types without one */
-    const apr_array_header_t *issuers;      /* const char *, issuer-domain-names (dns-persist-01): LDH names in
-                                             * lower case; NULL: none */
+    const apr_array_header_t *issuers;      /* const char *, issuer-domain-names (dns-persist-01): LDH
+                                             * names in lower case; NULL: none */
     acme_object_status_t status;
     base_error_t problem;       /* kind NONE unless the CA reported one */
 } acme_authorization_challenge_t;

@@ -148,8 +148,8 @@ static apr_status_t send_draft(const draft_t *draft, acme_account_t *account, co
 {
     acme_client_request_t request = { 0 };
     json_t *payload = json_pack("{s:[{s:s, s:s}], s:s*, s:s*}", "identifiers", "type",
-                                draft->is_address ? "ip" : "dns", "value", draft->wanted->name, "profile", draft->profile, "replaces",
-                                draft->replaces);
+                                draft->is_address ? "ip" : "dns", "value", draft->wanted->name,
+                                "profile", draft->profile, "replaces", draft->replaces);
 
     request.url = url;
     request.payload = payload != NULL ? base_json_dump(payload, pool) : NULL;

@@ -1,8 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 /**
  * @file base/identifier.h
- * What a certificate can be for: a DNS name ("www.example.org"), a wildcard ("*.example.org") or an IP address
- * ("192.0.2.1", "2001:db8::1"; RFC 8738). One spelling of each is used everywhere: A-labels in lower case
+ * What a certificate can be for: a DNS name ("www.example.org"), a wildcard ("*.example.org") or an IP
+ * address ("192.0.2.1", "2001:db8::1"; RFC 8738). One spelling of each is used everywhere: A-labels in lower case
  * without a last dot, IPv6 as RFC 5952 has it, without brackets. Pure functions, any thread, nothing
  * blocks, no allocation unless a pool is passed.
  */

@@ -65,9 +65,10 @@ int httpd_certificates_is_refused(const manager_policy_name_t *name)
         && httpd_runtime()->certs != NULL && !is_worth_a_look(name, now);
 }
 
-/* What serves a name of one kind of key: its own certificate, else, for a name on demand, one of the wildcard above
- * it that happens to be there. */
-static const serve_certs_entry_t *find_kind(const char *spelled, const char *wildcard, int rsa, apr_time_t now)
+/* What serves a name of one kind of key: its own certificate, else, for a name on demand, one of the wildcard
+ * above it that happens to be there. */
+static const serve_certs_entry_t *find_kind(const char *spelled, const char *wildcard, int rsa,
+                                            apr_time_t now)
 {
     const serve_certs_entry_t *entry;
     manager_policy_name_t name;

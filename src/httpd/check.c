@@ -173,8 +173,8 @@ static const char *find_unproven(const httpd_config_t *config, base_identifier_k
         return NULL;
     switch (identifier) {
     case BASE_IDENTIFIER_WILDCARD:
-        return "is a wildcard, which needs a DNS challenge: write \"AutocertDNSCommand PROGRAM\" and \"dns-01\" in "
-               "AutocertChallenges, or the host names one by one";
+        return "is a wildcard, which needs a DNS challenge: write \"AutocertDNSCommand PROGRAM\" and "
+               "\"dns-01\" in AutocertChallenges, or the host names one by one";
     case BASE_IDENTIFIER_IP:
         return "is an address, which no DNS challenge proves: write \"http-01\" or \"tls-alpn-01\" in "
                "AutocertChallenges";

@@ -162,7 +162,8 @@ static const char *add_server_name(const cmd_parms *cmd, const char *name)
     char reverse[BASE_HOSTNAME_SIZE];
 
     /* That of a wildcard is ours, and makes way for a name. */
-    if ((known == NULL || (known[0] == '*' && kind == BASE_IDENTIFIER_DNS)) && find_directive(siblings(cmd), "ServerName") == NULL)
+    if ((known == NULL || (known[0] == '*' && kind == BASE_IDENTIFIER_DNS))
+        && find_directive(siblings(cmd), "ServerName") == NULL)
         err = set_server_name(cmd, name);
     else if (known == NULL || strcasecmp(known, name) != 0)
         err = add_alias(cmd, name);

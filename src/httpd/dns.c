@@ -34,7 +34,8 @@ static const char *check_program(const char *path, apr_pool_t *pool)
     if (rv != APR_SUCCESS)      /* "-t" may be run by a user who cannot look */
         return NULL;
     if (info.filetype != APR_REG || !(info.protection & execute))
-        return apr_psprintf(pool, "%s is not a program: run \"chmod 755 %s\" if it should be one", path, path);
+        return apr_psprintf(pool, "%s is not a program: run \"chmod 755 %s\" if it should be one", path,
+                            path);
     return NULL;
 }
 

@@ -10,8 +10,8 @@
 
 #include "challenge/challenge.h"
 
-/** The Listen lines as addresses that can be connected to: loopback where all are listened on. Those on port 80
- * and 443 first. A child, before its threads start; in the pool. */
+/** The Listen lines as addresses that can be connected to: loopback where all are listened on. Those on port
+ * 80 and 443 first. A child, before its threads start; in the pool. */
 const challenge_listeners_t *httpd_listeners_list(server_rec *main_server, apr_pool_t *pool);
 
 #endif

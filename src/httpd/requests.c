@@ -88,8 +88,8 @@ static int spell_host(char spelled[BASE_HOSTNAME_SIZE], const char *host)
     return len > 0 || base_hostname_from_client(spelled, host, strlen(host));
 }
 
-/* The managed name or address (in brackets where a URL needs them) a plain request is for, when its certificate is here and from a CA that browsers
- * may trust; NULL otherwise. */
+/* The managed name or address (in brackets where a URL needs them) a plain request is for, when its certificate
+ * is here and from a CA that browsers may trust; NULL otherwise. */
 static const char *find_secure_name(request_rec *r)
 {
     const serve_certs_entry_t *entry;

@@ -179,7 +179,8 @@ static void find_target(target_t *target, const SSL *ssl, const server_rec *s)
         find_unnamed(target, c, config);
         return;
     }
-    if (!base_hostname_from_client(target->buffer, sni, strlen(sni)) || find_reversed(target, get_connection(c))
+    if (!base_hostname_from_client(target->buffer, sni, strlen(sni))
+        || find_reversed(target, get_connection(c))
         || use_listed(target, manager_policy_find(policy, target->buffer), target->buffer)
         || use_listed(target, manager_policy_find_wildcard(policy, target->buffer), target->buffer)
         || config->vhost.id == 0)

@@ -48,7 +48,8 @@ void manager_authorize_withdraw_left(manager_job_t *job)
 
 /* The kinds to try, best first. The one that worked last time leads; after a failure each
  * later try uses one kind, in turn: CAs count failed validations. */
-static int choose_kinds(const manager_job_t *job, const challenge_kind_t *kinds[MANAGER_POLICY_CHALLENGES_MAX])
+static int choose_kinds(const manager_job_t *job,
+                        const challenge_kind_t *kinds[MANAGER_POLICY_CHALLENGES_MAX])
 {
     int left = manager_ledger_validations_left(&job->ledger, job->context->now());
     int i, n = manager_policy_challenges(job->name, kinds, MANAGER_POLICY_CHALLENGES_MAX);
@@ -169,8 +170,8 @@ static apr_status_t prove(manager_job_t *job, const char *url, const challenge_k
     return rv;
 }
 
-/* Make one authorization valid with a kind. APR_ENOTIMPL when the CA was not asked: it does not offer the kind,
- * or there is nothing for it to see. */
+/* Make one authorization valid with a kind. APR_ENOTIMPL when the CA was not asked: it does not offer the
+ * kind, or there is nothing for it to see. */
 static apr_status_t authorize_one(manager_job_t *job, const char *url, const challenge_kind_t *kind,
                                   base_error_t *err)
 {
@@ -238,7 +239,7 @@ apr_status_t manager_authorize_run(manager_job_t *job, manager_authorize_place_t
     }
     *err = first;
     if (first.kind == BASE_ERROR_NONE)
-        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EGENERAL, "no kind of challenge is configured that can "
-                              "prove it");
+        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EGENERAL, "no kind of challenge is configured that "
+                              "can prove it");
     return rv;
 }

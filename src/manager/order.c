@@ -702,7 +702,8 @@ static int is_covered(const manager_job_t *job, apr_time_t *until)
     base_error_t ignored;
     int damaged = 0;
 
-    if (job->name->vhost == NULL || (cover.name = base_identifier_wildcard_of(wildcard, job->name->name)) == NULL
+    if (job->name->vhost == NULL
+        || (cover.name = base_identifier_wildcard_of(wildcard, job->name->name)) == NULL
         || load_certificate(&bundle, &damaged, job->context, &cover, job->pool, &ignored) != APR_SUCCESS)
         return 0;
     *until = bundle->not_after;

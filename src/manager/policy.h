@@ -149,7 +149,8 @@ crypto_key_type_t manager_policy_key_type(const manager_policy_name_t *name);
 apr_uint64_t manager_policy_fingerprint(const manager_policy_settings_t *settings,
                                         const apr_array_header_t *cas);
 
-/** The first kinds of challenge of a name that can prove it, at most max, preferred first. @return how many */
+/** The first kinds of challenge of a name that can prove it, at most max, preferred first.
+ * @return how many */
 int manager_policy_challenges(const manager_policy_name_t *name, const challenge_kind_t *kinds[], int max);
 
 /** Non-zero when one of them uses DNS: its order may take minutes without anybody being at fault. */

@@ -19,8 +19,8 @@
 #define MANAGER_SCHEDULER_WORKERS 16    /* orders side by side */
 #define MANAGER_SCHEDULER_DEMAND_WORKERS 12     /* of them, for names that clients came for: renewals
                                            always find a worker */
-#define MANAGER_SCHEDULER_DNS_WORKERS 8 /* of them, for names that DNS may prove: programs of the administrator
-                                           may hang, and others are not to wait for them */
+#define MANAGER_SCHEDULER_DNS_WORKERS 8 /* of them, for names that DNS may prove: programs may hang, and
+                                           others are not to wait for them */
 #define MANAGER_SCHEDULER_CANARY_EVERY apr_time_from_sec(3600)
 #define MANAGER_SCHEDULER_FILES_EVERY apr_time_from_sec(2)  /* host files are compared so often */
 

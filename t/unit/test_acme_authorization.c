@@ -41,8 +41,8 @@ static void test_authorization(void **state)
 }
 
 #define PERSIST(more) "{\"status\":\"pending\",\"identifier\":{\"type\":\"dns\",\"value\":\"example.org\"}," \
-    "\"wildcard\":true,\"challenges\":[{\"type\":\"dns-persist-01\",\"url\":\"$U/c1\",\"status\":\"pending\"" \
-    more "},{\"type\":\"other-01\",\"url\":\"$U/c2\",\"issuer-domain-names\":[\"ca.example\"]}]}"
+    "\"wildcard\":true,\"challenges\":[{\"type\":\"dns-persist-01\",\"url\":\"$U/c1\"," \
+    "\"status\":\"pending\"" more "},{\"type\":\"other-01\",\"url\":\"$U/c2\",\"issuer-domain-names\":[\"ca.example\"]}]}"
 
 /* A kind without a token, but with names that go into a record of a zone. */
 static void test_issuers(void **state)

@@ -239,7 +239,8 @@ static void test_check_gives_up(void **state)
     seen[1] = CHALLENGE_RESOLVER_NOWHERE;
     assert_int_equal(check_once(500000, NULL, &err), APR_SUCCESS);
     assert_int_equal(looks, 2);
-    assert_has(logged, "4 AC0254: autocert: a.example: the record is not at all authoritative servers after ");
+    assert_has(logged, "4 AC0254: autocert: a.example: the record is not at all authoritative "
+               "servers after ");
     assert_has(logged, " s: look 2; the CA is asked all the same\n");
     looks = 0;
     assert_int_equal(check_once(0, NULL, &err), APR_SUCCESS);

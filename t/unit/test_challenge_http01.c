@@ -50,7 +50,8 @@ static void test_token_of_a_path(void **state)
 
 static void test_publish_answer_withdraw(void **state)
 {
-    challenge_task_t task = { .cache = cache, .name = "a.example", .token = TOKEN, .key_authorization = KEYAUTH };
+    challenge_task_t task = { .cache = cache, .name = "a.example", .token = TOKEN,
+                              .key_authorization = KEYAUTH };
     const char *answer = NULL;
     char *data = NULL;
     apr_size_t len = 0;
@@ -115,7 +116,8 @@ static void test_publish_refuses_tokens_that_cannot_be_answered(void **state)
 
 static void test_publish_tells_the_reason(void **state)
 {
-    challenge_task_t task = { .cache = cache, .name = "a.example", .token = TOKEN, .key_authorization = KEYAUTH };
+    challenge_task_t task = { .cache = cache, .name = "a.example", .token = TOKEN,
+                              .key_authorization = KEYAUTH };
     base_error_t err;
 
     (void)state;

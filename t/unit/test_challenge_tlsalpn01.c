@@ -170,8 +170,8 @@ static void test_extensions_by_hand(void **state)
 
 static void test_publish_answer_withdraw(void **state)
 {
-    challenge_task_t task = { .cache = cache, .name = "a.example", .token = "token", .key_authorization = KEYAUTH,
-                              .now = apr_time_now() };
+    challenge_task_t task = { .cache = cache, .name = "a.example", .token = "token",
+                              .key_authorization = KEYAUTH, .now = apr_time_now() };
     crypto_bundle_t *bundle = NULL;
     base_error_t err;
 
@@ -196,8 +196,8 @@ static void test_publish_answer_withdraw(void **state)
 
 static void test_answer_is_a_challenge_certificate_of_the_name(void **state)
 {
-    challenge_task_t task = { .cache = cache, .name = "b.example", .token = "token", .key_authorization = KEYAUTH,
-                              .now = apr_time_now() };
+    challenge_task_t task = { .cache = cache, .name = "b.example", .token = "token",
+                              .key_authorization = KEYAUTH, .now = apr_time_now() };
     apr_array_header_t *names = apr_array_make(pool, 1, sizeof(const char *));
     crypto_bundle_t *bundle = NULL;
     char *pem = NULL;
@@ -225,8 +225,8 @@ static void test_answer_is_a_challenge_certificate_of_the_name(void **state)
 
 static void test_publish_tells_the_reason(void **state)
 {
-    challenge_task_t task = { .cache = cache, .name = "a.example", .token = "token", .key_authorization = KEYAUTH,
-                              .now = apr_time_now() };
+    challenge_task_t task = { .cache = cache, .name = "a.example", .token = "token",
+                              .key_authorization = KEYAUTH, .now = apr_time_now() };
     base_error_t err;
 
     (void)state;

@@ -124,8 +124,8 @@ static void test_address(void **state)
         assert_int_equal(sk_GENERAL_NAME_num(names), 1);
         assert_int_equal(sk_GENERAL_NAME_value(names, 0)->type, GEN_IPADD);
         assert_int_equal(ASN1_STRING_length(sk_GENERAL_NAME_value(names, 0)->d.iPAddress), rows[i].len);
-        assert_memory_equal(ASN1_STRING_get0_data(sk_GENERAL_NAME_value(names, 0)->d.iPAddress), rows[i].bytes,
-                            (size_t)rows[i].len);
+        assert_memory_equal(ASN1_STRING_get0_data(sk_GENERAL_NAME_value(names, 0)->d.iPAddress),
+                            rows[i].bytes, (size_t)rows[i].len);
         GENERAL_NAMES_free(names);
         sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
         X509_REQ_free(req);

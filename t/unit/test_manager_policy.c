@@ -148,7 +148,8 @@ static void test_settings_equal_dns(void **state)
     const char *const one[] = { "/bin/one", "a", NULL }, *const same[] = { "/bin/one", "a", NULL };
     const char *const more[] = { "/bin/one", "a", "b", NULL }, *const other[] = { "/bin/one", "b", NULL };
     challenge_dns_command_t first = { .argv = one }, second = { .argv = same };
-    challenge_dns_t a_dns = { .command = &first, .wait = MINUTE }, b_dns = { .command = &second, .wait = MINUTE };
+    challenge_dns_t a_dns = { .command = &first, .wait = MINUTE };
+    challenge_dns_t b_dns = { .command = &second, .wait = MINUTE };
     manager_policy_settings_t a = { .challenges = challenges("dns-01", NULL),
                                     .key_types = { CRYPTO_KEY_P256 }, .kinds = 1, .dns = &a_dns };
     manager_policy_settings_t b = a;
@@ -638,7 +639,8 @@ static void test_cache_keys_of_all_kinds(void **state)
 
 static void test_cache_keys(void **state)
 {
-    static const char *const wrong[] = { "a.example+token", "+rsa", "+wildcard", "a.example+wildcard+token", "a.example+", "a.example+rsa+rsa", "A.example",
+    static const char *const wrong[] = { "+rsa", "+wildcard", "a.example+wildcard+token", "a.example+token",
+                                         "a.example+", "a.example+rsa+rsa", "A.example",
                                          "a.example.", "example", "acme_account+key", "tOkEn+http-01", "" };
     char name[BASE_HOSTNAME_SIZE];
     int rsa;
