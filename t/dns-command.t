@@ -1,4 +1,5 @@
 # Licensed under the Apache License, Version 2.0; see LICENSE.
+# mpm: all
 #
 # AutocertDNSCommand: what its program is given, and programs that hang, fail, ignore signals, talk too much or
 # leave processes behind: each is ended and reported, costs no validation, and is in nobody's way.
@@ -153,13 +154,19 @@ subtest 'what it leaves behind, and lies' => sub {
     my $command = Autocert::DnsCommand->new(dns => $pebble->{dns});
     my $server = new_server($command, dns_vhost('children.example.test', '@command@ children wait=0')
         . 'AutocertDNSResolver 127.0.0.1:' . $pebble->dns_port . "\n"
-        . dns_vhost('lie.example.test', '@command@ lie wait=1s'));
+        . dns_vhost('lie.example.test', '@command@ lie wait=1s')
+        . dns_vhost('leave.example.test', '@command@ leave wait=0'));
     ok $server->start, 'httpd starts' or return;
     ok all_stored($server, OBTAIN_SECONDS, 'children.example.test'), 'one that leaves processes behind does its work';
-    ok wait_until(10, sub { $command->runs('cleanup') && !$command->values_left }), 'and cleans up';
+    ok wait_until(10, sub { grep { $_->{child} } $command->runs('cleanup') }), 'and cleans up';
     my @children = map { $_->{child} // () } $command->runs;
     is scalar(@children), 2, 'each time one stayed behind';
     ok wait_until(10, sub { !grep { process_lives($_) } @children }), 'and is gone';
+    ok all_stored($server, OBTAIN_SECONDS, 'leave.example.test'), 'one that does not clean up does not harm';
+    my ($value) = map { $_->{argv}[-1] } grep { $_->{argv}[0] eq 'leave' } $command->runs('present');
+    my $left = wait_until(OBTAIN_SECONDS, sub { (events($server, 'AC0252'))[0] });
+    like $left && $left->{text}, qr/the record is not mine.*_acme-challenge\.leave\.example\.test\. TXT \Q$value\E/,
+        'the log says what is left over, and why';
     my $failed = failure($server, 'lie.example.test') or return;
     my ($line) = grep { ($_->{name} // '') eq 'lie.example.test' } events($server, 'AC0254');
     ok $line, 'a record that is not there is missed' or diag $server->log_since(0);

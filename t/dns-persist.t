@@ -12,7 +12,7 @@ use Autocert::Client qw(handshake);
 use Autocert::Events qw(events count_events all_stored ledger change_ledger);
 use Autocert::Pebble;
 use Autocert::Server;
-use Autocert::Util qw(wait_until);
+use Autocert::Util qw(wait_until free_ports);
 
 use constant {
     OBTAIN_SECONDS => 60,
@@ -96,6 +96,17 @@ ok wait_until(OBTAIN_SECONDS, sub { count_events($server, 'AC0120', $mark) }), '
 is_deeply [map { $_->{name} } events($server, 'AC0244', $mark)], ['*.persist.example.test'],
     'the log has what it needs';
 is $pebble->orders, $orders + 2, 'an order each';
+
+# Nobody can be asked for the record: the CA finds out.
+$server->stop;
+unlink $server->cache_file('persist.example.test') or die "unlink: $!\n";
+$server->{vars}{resolver} = '127.0.0.1:' . free_ports(1);
+$server->write_config;
+$mark = $server->mark;
+ok $server->start, 'httpd starts without a DNS server' or exit 1;
+ok all_stored($server, OBTAIN_SECONDS, 'persist.example.test'), 'what the CA finds is obtained all the same';
+is_deeply [map { $_->{name} } grep { $_->{name} eq 'persist.example.test' } events($server, 'AC0245', $mark)],
+    ['persist.example.test'], 'and the log says that the record was not seen';
 ok $server->stop, 'httpd stops';
 
 done_testing;

@@ -19,6 +19,7 @@
 #include <http_connection.h>
 #include <http_core.h>
 #include <http_protocol.h>
+#include <apr_network_io.h>
 #include <apr_strings.h>
 #include <apr_tables.h>
 
@@ -67,13 +68,16 @@ static int answer(request_rec *r)
     return HTTP_MOVED_TEMPORARILY;
 }
 
-static int close_connection(conn_rec *c, void *socket)
+static int close_connection(conn_rec *c)
 {
-    (void)socket;
     if (settings.closed == 0 || c->local_addr->port != settings.closed)
         return DECLINED;
+    /* Only that keeps mod_ssl from a handshake: it makes one even to say goodbye. */
+    apr_socket_shutdown(ap_get_conn_socket(c), APR_SHUTDOWN_READWRITE);
     c->aborted = 1;
-    return DONE;
+    if (c->cs != NULL)
+        c->cs->state = CONN_STATE_LINGER;
+    return OK;
 }
 
 static const char *set_answer(cmd_parms *cmd, void *dir_config, const char *how, const char *word,
@@ -116,7 +120,7 @@ static void register_hooks(apr_pool_t *pool)
 {
     (void)pool;
     ap_hook_pre_config(forget_settings, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_pre_connection(close_connection, NULL, NULL, BEFORE_ALL);
+    ap_hook_process_connection(close_connection, NULL, NULL, BEFORE_ALL);
     ap_hook_post_read_request(answer, NULL, NULL, BEFORE_ALL);
 }
 

@@ -14,7 +14,7 @@
 #   stubborn   the same, and it does not mind SIGTERM
 #   flood      some megabytes of output, and status 4
 #   children   "set", and a process stays behind
-#   once       "fail" at the first time, then "set"
+#   leave      "set", but it fails to clean up
 #
 # The DNS forgets all values of a name at once, so they are taken away with the last of them.
 package Autocert::DnsCommand;
@@ -97,9 +97,9 @@ if ($mode eq 'children') {
     exit 0;
 }
 note();
-if ($mode eq 'once') {
-    $mode = -e "$dir/failed" ? 'set' : 'fail';
-    open my $out, '>', "$dir/failed" or die "failed: $!\n";
+if ($mode eq 'leave') {
+    die "the record is not mine\n" if $action eq 'cleanup';
+    $mode = 'set';
 }
 if ($mode eq 'fail') {
     $| = 1;
