@@ -6,9 +6,9 @@
  *     TestAnswer missing|loop|other [except WORD]
  *     TestAnswerClose PORT
  *
- * The first answers requests for http-01 by 404, by a redirect to itself, or with another text; not those whose
- * User-Agent has the word. The second closes connections to that port before a byte was read. Both in server
- * config.
+ * The first answers requests for http-01 by 404, by a redirect to itself, or with another text; not those
+ * whose User-Agent has the word. The second closes connections to that port before a byte was read. Both in
+ * server config.
  */
 
 #include <stdlib.h>
