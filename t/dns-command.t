@@ -83,10 +83,22 @@ subtest 'a good one' => sub {
         is $run->{cwd}, '/', "$action: in /";
         is $run->{uid}, (getpwnam $server->user)[2], "$action: as User";
         ok $run->{leads}, "$action: as leader of a process group";
+        is scalar(@{ $run->{files} }), 3, "$action: with no other files than standard input, output and errors"
+            or diag "@{ $run->{files} }";
+        like $run->{blocked}, qr/^0+$/, "$action: with no signal blocked";
+        # Perl itself may ignore SIGFPE.
+        like $run->{ignored}, qr/^0+[08]0$/, "$action: and none ignored";
     }
     is count_events($server, 'AC0250'), 2, 'the log tells of both runs';
     is count_events($server, 'AC0251') + count_events($server, 'AC0252'), 0, 'and of no failure';
     unlike $server->log_since(0), qr/c2VjcmV0|tsig key/, 'nothing of the secret is in the log';
+
+    spit($server->root . '/conf/dns.secret', "another key\n", 0600);
+    $server->write_config($server->{config} =~ s/AutocertDomain \K/another.example.test /r);
+    ok $server->graceful, 'the secret changes' or return;
+    ok all_stored($server, OBTAIN_SECONDS, 'another.example.test'), 'one more name is obtained';
+    is_deeply [map { $_->{stdin} } grep { $_->{env}{AUTOCERT_NAME} eq 'another.example.test' } $command->runs('present')],
+        ["another key\n"], 'with the new secret';
     ok $server->stop, 'httpd stops';
 };
 
@@ -157,11 +169,13 @@ subtest 'what it leaves behind, and lies' => sub {
     my $server = new_server($command, dns_vhost('children.example.test', '@command@ children wait=0')
         . 'AutocertDNSResolver 127.0.0.1:' . $pebble->dns_port . "\n"
         . dns_vhost('lie.example.test', '@command@ lie wait=1s')
-        . dns_vhost('leave.example.test', '@command@ leave wait=0'));
+        . dns_vhost('leave.example.test', '@command@ leave wait=0')
+        . dns_vhost('daemon.example.test', '@command@ daemon wait=0'));
     ok $server->start, 'httpd starts' or return;
     ok all_stored($server, OBTAIN_SECONDS, 'children.example.test'), 'one that leaves processes behind does its work';
-    ok wait_until(10, sub { grep { $_->{child} } $command->runs('cleanup') }), 'and cleans up';
-    my @children = map { $_->{child} // () } $command->runs;
+    ok wait_until(10, sub { grep { $_->{argv}[0] eq 'children' } $command->runs('cleanup') }),
+        'and cleans up';
+    my @children = map { $_->{argv}[0] eq 'children' ? $_->{child} : () } $command->runs;
     is scalar(@children), 2, 'each time one stayed behind';
     ok wait_until(10, sub { !grep { process_lives($_) } @children }), 'and is gone';
     ok all_stored($server, OBTAIN_SECONDS, 'leave.example.test'), 'one that does not clean up does not harm';
@@ -169,6 +183,9 @@ subtest 'what it leaves behind, and lies' => sub {
     my $left = wait_until(OBTAIN_SECONDS, sub { (events($server, 'AC0252'))[0] });
     like $left && $left->{text}, qr/the record is not mine.*_acme-challenge\.leave\.example\.test\. TXT \Q$value\E/,
         'the log says what is left over, and why';
+    ok all_stored($server, OBTAIN_SECONDS, 'daemon.example.test'), 'nobody waits for one that goes its own way';
+    wait_until(10, sub { grep { $_->{argv}[0] eq 'daemon' && $_->{argv}[1] eq 'cleanup' } $command->runs });
+    kill 'KILL', map { $_->{argv}[0] eq 'daemon' ? $_->{child} : () } $command->runs;
     my $failed = failure($server, 'lie.example.test') or return;
     my ($line) = grep { ($_->{name} // '') eq 'lie.example.test' } events($server, 'AC0254');
     ok $line, 'a record that is not there is missed' or diag $server->log_since(0);

@@ -114,11 +114,12 @@ CONF
 };
 
 # The base and the wildcard need two values at one record, at the same time.
-subtest 'base and wildcard by DNS only' => sub {
-    my $pebble = Autocert::Pebble->new->start;
-    my $command = Autocert::DnsCommand->new(dns => $pebble->{dns});
-    my $server = Autocert::Server->with_ca($pebble, vars => { command => $command->program,
-        resolver => '127.0.0.1:' . $pebble->dns_port }, config => <<'CONF');
+for my $new (0, 1) {
+    subtest(($new ? 'newer' : 'packaged') . ' Pebble: base and wildcard by DNS only' => sub {
+        my $pebble = Autocert::Pebble->new(new => $new)->start;
+        my $command = Autocert::DnsCommand->new(dns => $pebble->{dns});
+        my $server = Autocert::Server->with_ca($pebble, vars => { command => $command->program,
+            resolver => '127.0.0.1:' . $pebble->dns_port }, config => <<'CONF');
 AutocertDNSCommand @command@ wait=10s
 AutocertDNSResolver @resolver@
 <VirtualHost 127.0.0.1:@https@>
@@ -126,22 +127,23 @@ AutocertDNSResolver @resolver@
     AutocertChallenges dns-01
 </VirtualHost>
 CONF
-    ok $server->start, 'httpd starts' or return;
-    ok all_stored($server, OBTAIN_SECONDS, 'both.example.test', 'both.example.test+wildcard'),
-        'both are obtained' or return;
-    my %visit = (port => $server->https, ca => $pebble->root);
-    is_deeply handshake(%visit, sni => 'both.example.test')->{names}, ['both.example.test'], 'the base';
-    is_deeply handshake(%visit, sni => 'x.both.example.test')->{names}, ['*.both.example.test'], 'and below';
-    ok wait_until(10, sub { !$command->values_left }), 'no record is left';
-    my %value = map { $_->{argv}[-1] => $_->{env}{AUTOCERT_NAME} } $command->runs('present');
-    is_deeply [sort values %value], ['*.both.example.test', 'both.example.test'],
-        'each set its own value, and the program was told for which';
-    is count_events($server, 'AC0253'), 2, 'each was seen before the CA was asked';
-    is count_events($server, 'AC0250'), 4, 'the log tells of four runs';
-    is count_events($server, 'AC0120') + count_events($server, 'AC0254'), 0, 'nothing failed';
-    ok $server->stop, 'httpd stops';
-    $pebble->stop_all;
-};
+        ok $server->start, 'httpd starts' or return;
+        ok all_stored($server, OBTAIN_SECONDS, 'both.example.test', 'both.example.test+wildcard'),
+            'both are obtained' or return;
+        my %visit = (port => $server->https, ca => $pebble->root);
+        is_deeply handshake(%visit, sni => 'both.example.test')->{names}, ['both.example.test'], 'the base';
+        is_deeply handshake(%visit, sni => 'x.both.example.test')->{names}, ['*.both.example.test'], 'and below';
+        ok wait_until(10, sub { !$command->values_left }), 'no record is left';
+        my %value = map { $_->{argv}[-1] => $_->{env}{AUTOCERT_NAME} } $command->runs('present');
+        is_deeply [sort values %value], ['*.both.example.test', 'both.example.test'],
+            'each set its own value, and the program was told for which';
+        is count_events($server, 'AC0253'), 2, 'each was seen before the CA was asked';
+        is count_events($server, 'AC0250'), 4, 'the log tells of four runs';
+        is count_events($server, 'AC0120') + count_events($server, 'AC0254'), 0, 'nothing failed';
+        ok $server->stop, 'httpd stops';
+        $pebble->stop_all;
+    });
+}
 
 # Names of the vhost that stand nowhere else, and what is tried when no line says what.
 subtest 'aliases, and the usual kinds' => sub {

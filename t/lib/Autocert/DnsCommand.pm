@@ -4,7 +4,8 @@
 #
 #   my $command = Autocert::DnsCommand->new(dns => $pebble->{dns});
 #   ... "AutocertDNSCommand " . $command->program . " wait=0"
-#   my @runs = $command->runs('present');      # hashes: argv, env, stdin, cwd, uid, pid, leads, child, lines
+#   my @runs = $command->runs('present');      # hashes: argv, env, stdin, cwd, uid, pid, leads (a process group),
+#                                              # files (open ones), blocked and ignored (signals, in hex), child
 #
 # The first of its arguments before "present" or "cleanup", if there are any, is what it does:
 #   set        what it is there for; so without any
@@ -14,6 +15,7 @@
 #   stubborn   the same, and it does not mind SIGTERM
 #   flood      some megabytes of output, and status 4
 #   children   "set", and a process stays behind
+#   daemon     the same, and that has a session of its own, but still the output of the program
 #   leave      "set", but it fails to clean up
 #
 # The DNS forgets all values of a name at once, so they are taken away with the last of them.
@@ -35,11 +37,14 @@ use Cwd ();
 use Fcntl qw(:flock);
 use IO::Socket::INET ();
 use JSON::PP ();
+use POSIX ();
 
 my @argv = @ARGV;
 my ($action, $fqdn, $value) = splice @ARGV, -3;
 my $mode = $ARGV[0] // 'set';
 my $stdin = do { local $/; <STDIN> };
+my @files = grep { $_ ne $0 && !m{^/proc/} } map { readlink($_) // () } glob '/proc/self/fd/*';
+my ($blocked, $ignored) = do { open my $in, '<', '/proc/self/status'; map { /^Sig(?:Blk|Ign):\s*(\S+)/ } <$in> };
 
 sub note
 {
@@ -47,7 +52,8 @@ sub note
     open my $out, '>>', "$dir/runs" or die "runs: $!\n";
     flock $out, LOCK_EX;
     syswrite $out, JSON::PP->new->canonical->encode({ argv => \@argv, env => {%ENV}, stdin => $stdin,
-        cwd => Cwd::getcwd(), uid => $<, pid => $$, leads => getpgrp() == $$ ? 1 : 0, %more }) . "\n";
+        cwd => Cwd::getcwd(), uid => $<, pid => $$, leads => getpgrp() == $$ ? 1 : 0,
+        files => \@files, blocked => $blocked, ignored => $ignored, %more }) . "\n";
     return;
 }
 
@@ -86,9 +92,10 @@ sub set
 }
 
 $SIG{TERM} = 'IGNORE' if $mode eq 'stubborn';
-if ($mode eq 'children') {
+if ($mode eq 'children' || $mode eq 'daemon') {
     my $child = fork // die "fork: $!\n";
     if ($child == 0) {
+        POSIX::setsid() if $mode eq 'daemon';
         exec 'sleep', '600';
         die "exec: $!\n";
     }
