@@ -10,7 +10,7 @@ use Apache::Test qw(-withtestmore);
 
 use IO::Socket::IP ();
 
-use Autocert::Client qw(handshake https_get);
+use Autocert::Client qw(handshake https_get http_get);
 use Autocert::Configtest qw(vhost);
 use Autocert::Events qw(events count_events all_stored);
 use Autocert::Namespace;
@@ -97,6 +97,36 @@ CONF
         });
     }
 }
+
+# One listener for both kinds, which sees IPv4 as a part of IPv6; redirects; a kind that cannot prove an address.
+subtest 'a listener for all addresses' => sub {
+    my $pebble = Autocert::Pebble->new->start;
+    my $server = Autocert::Server->with_ca($pebble, listen => 0, ca_keys => 'test=off', config => <<"CONF");
+Listen \@http\@
+Listen \@https\@
+AutocertRedirect temporary
+AutocertDNSCommand /bin/true wait=0
+<VirtualHost *:\@https\@>
+    AutocertDomain @written named.example.test
+    AutocertChallenges dns-01 http-01
+    AutocertDefaultHost none
+</VirtualHost>
+CONF
+    ok $server->start, 'httpd starts' or return;
+    ok all_stored($server, OBTAIN_SECONDS, values %file), 'addresses are obtained' or return;
+    is scalar(grep { $_->{name} ne 'named.example.test' } events($server, 'AC0113')), 0,
+        'what cannot prove them was not tried';
+    ok all_stored($server, OBTAIN_SECONDS, 'named.example.test'), 'a name too, by the second kind';
+    check_served($server, $pebble->root);
+    for my $n (0 .. $#addresses) {
+        my $seen = http_get(port => $server->http, host => "$written[$n]:" . $server->http, path => '/x');
+        is $seen->{status}, 302, "$addresses[$n]: a plain request is redirected";
+        is $seen->{headers}{location}, "https://$written[$n]/x", "$addresses[$n]: to https";
+    }
+    is http_get(port => $server->http, host => '127.0.0.2')->{status}, 200, 'one for another address is not';
+    ok $server->stop, 'httpd stops';
+    $pebble->stop_all;
+};
 
 # Pebble takes one at random for an order that names none.
 subtest 'the profile for addresses' => sub {

@@ -14,11 +14,12 @@ use Autocert::DnsCommand;
 use Autocert::Events qw(events count_events all_stored);
 use Autocert::Pebble;
 use Autocert::Server;
-use Autocert::Util qw(wait_until slurp spit);
+use Autocert::Util qw(wait_until free_ports spit);
 
 use constant {
     OBTAIN_SECONDS => 60,
     NO_NAME        => 112,     # the alert unrecognized_name
+    DAY            => 86_400,
 };
 
 my $rsa_only = 'ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384';
@@ -142,6 +143,33 @@ CONF
     $pebble->stop_all;
 };
 
+# Names of the vhost that stand nowhere else, and what is tried when no line says what.
+subtest 'aliases, and the usual kinds' => sub {
+    my ($http, $https) = free_ports(2);
+    my $pebble = Autocert::Pebble->new(http => $http, https => $https)->start;
+    my $command = Autocert::DnsCommand->new(dns => $pebble->{dns});
+    # It listens where the CA does not look.
+    my $server = Autocert::Server->with_ca($pebble, http => scalar free_ports(1), https => scalar free_ports(1),
+        vars => { command => $command->program }, config => <<'CONF');
+<VirtualHost 127.0.0.1:@https@>
+    ServerName alias.example.test
+    ServerAlias *.alias.example.test
+    AutocertDomain
+    AutocertDNSCommand @command@ wait=0
+</VirtualHost>
+CONF
+    ok $server->start, 'httpd starts' or return;
+    ok all_stored($server, OBTAIN_SECONDS, 'alias.example.test', 'alias.example.test+wildcard'),
+        'ServerName and an alias that is a wildcard are obtained' or return;
+    my @failed = wait_until(OBTAIN_SECONDS, sub { count_events($server, 'AC0110') == 2 })
+        ? map { "$_->{name}: " . ($_->{text} =~ s/ .*//r) } events($server, 'AC0113') : ();
+    is_deeply \@failed, ['alias.example.test: tls-alpn-01', 'alias.example.test: http-01'],
+        'dns-01 comes last, and is all that is tried for a wildcard';
+    is scalar(grep { $_->{text} =~ /^obtained from \S+ by dns-01 in / } events($server, 'AC0110')), 2, 'by dns-01';
+    ok $server->stop, 'httpd stops';
+    $pebble->stop_all;
+};
+
 subtest 'on demand' => sub {
     my $pebble = Autocert::Pebble->new->start;
     my $old_ca = make_ca('a CA by hand');
@@ -152,6 +180,12 @@ subtest 'on demand' => sub {
 </VirtualHost>
 CONF
     $server->cache_put('covered.example.test+wildcard', cache_value(issue_pair($old_ca, ['*.covered.example.test'])));
+    # One of its own, obtained before there was a wildcard, and due.
+    $server->cache_put('old.covered.example.test', cache_value(issue_pair($old_ca, ['old.covered.example.test'],
+        not_before => -80 * DAY, not_after => 10 * DAY)));
+    # The wildcard above this one has expired.
+    $server->cache_put('other.example.test+wildcard', cache_value(issue_pair($old_ca, ['*.other.example.test'],
+        not_before => -80 * DAY, not_after => -DAY)));
     ok $server->start, 'httpd starts with the certificate of a wildcard' or return;
     my %visit = (port => $server->https);
     for my $name (qw(one.covered.example.test two.covered.example.test)) {
@@ -164,6 +198,10 @@ CONF
         my $seen = https_get(%visit, sni => $name, ca => $root, timeout => 40);
         is_deeply $seen->{names}, [$name], "$name is not covered: it is obtained" or diag $seen->{error};
     }
+    ok wait_until(OBTAIN_SECONDS, sub { count_events($server, 'AC0136') }), 'one that was due is not renewed';
+    is_deeply [map { $_->{name} } events($server, 'AC0136')], ['old.covered.example.test'], 'which the log tells';
+    is_deeply handshake(%visit, sni => 'old.covered.example.test')->{names}, ['old.covered.example.test'],
+        'it is served while it is valid';
     is $pebble->orders, 2, 'and nothing was ordered for the others';
     ok !-e $server->cache_file('one.covered.example.test'), 'so they have no file';
     ok $server->stop, 'httpd stops';
@@ -216,6 +254,19 @@ subtest 'what -t refuses' => sub {
         ['@root@/program wait=1m', '"1m" could be minutes or months: minutes are "mi", write "1mi"'],
         ['@root@/program timeout=11mi', '"timeout=11mi" is out of range: write up to 10mi'],
         ['@root@/program timeout=0', '"timeout=0" is out of range: write up to 10mi']);
+    my $differs = 'it stands in two vhosts with different AutocertChallenges, AutocertDNSCommand, AutocertKeyTypes, '
+        . 'AutocertCSRExtension, AutocertRenewBefore or AutocertRetire: write the same in both, or name it in one only';
+    my $twice = sub {
+        my ($first, $second) = @_;
+        return vhost('AutocertDomain *.example.org', "$command $first")
+            . vhost('>>AutocertDomain *.example.org', "$command $second");
+    };
+    for my $case (['x', 'y'], ['x', ''], ['', 'wait=1s'], ['', 'timeout=1s'], ['', 'secret=secret']) {
+        $judge->fails_check("a wildcard in two vhosts, with \"$case->[0]\" and \"$case->[1]\"", $twice->(@$case), $differs,
+            name => '*.example.org');
+    }
+    $judge->accepts('with the same command', $twice->('x secret=secret', 'secret=secret x') =~ s/>>//r);
+
     my $example = 'write the address of a DNS server, for example "192.0.2.53" or "[2001:db8::53]:5353"';
     $judge->refuses_lines('AutocertDNSResolver',
         ['', 'needs the address of a DNS server, for example "AutocertDNSResolver 192.0.2.53"']);
