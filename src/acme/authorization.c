@@ -14,22 +14,26 @@
 #include "base/log.h"
 
 #define REFUSED_LOOKS 3             /* at a challenge that is pending with an error */
-#define ISSUERS_MAX 10              /* draft-ietf-acme-dns-persist section 3.1 */
-#define TYPE_WITHOUT_TOKEN "dns-persist-01"
+#define PERSISTENT_TYPE "dns-persist-01"    /* the one without a token */
 #define TYPE_MAX 64                 /* letters of a challenge type */
 
 /* ---- reading ---- */
 
-/* Names that become part of what an administrator copies into a zone. @return NULL without a usable one */
-static apr_array_header_t *read_issuers(const json_t *list, apr_pool_t *pool)
+/* Who may be named by a standing record (draft-ietf-acme-dns-persist section 3). NULL: nobody. */
+static const apr_array_header_t *read_issuers(const json_t *json, apr_pool_t *pool)
 {
+    json_t *list = base_json_array(json, "issuer-domain-names");
+    apr_array_header_t *issuers = apr_array_make(pool, 1, sizeof(const char *));
     size_t i, n = json_array_size(list);
-    apr_array_header_t *issuers = apr_array_make(pool, ISSUERS_MAX, sizeof(const char *));
+    char name[BASE_HOSTNAME_SIZE];
 
-    for (i = 0; n <= ISSUERS_MAX && i < n; i++) {
+    if (n > ACME_AUTHORIZATION_ISSUERS_MAX) {
+        return NULL;
+    }
+    for (i = 0; i < n; i++) {
         const char *text = json_string_value(json_array_get(list, i));
-        char name[BASE_HOSTNAME_SIZE];
 
+        /* It becomes part of what administrators are told to put into their DNS. */
         if (text != NULL && base_hostname_from_client(name, text, strlen(text))) {
             APR_ARRAY_PUSH(issuers, const char *) = apr_pstrdup(pool, name);
         }
@@ -52,13 +56,13 @@ static int read_challenge(acme_authorization_challenge_t *challenge, const acme_
     }
     challenge->type = apr_pstrdup(pool, type);
     challenge->status = acme_object_status(json);
-    /* It becomes part of file names and URL paths. */
-    if (token != NULL
-        && base_base64url_is_text(token, ACME_AUTHORIZATION_TOKEN_MIN, ACME_AUTHORIZATION_TOKEN_MAX)) {
-        challenge->token = apr_pstrdup(pool, token);
+    if (strcmp(type, PERSISTENT_TYPE) == 0) {
+        challenge->issuers = read_issuers(json, pool);
     }
-    if (strcmp(type, TYPE_WITHOUT_TOKEN) == 0) {
-        challenge->issuers = read_issuers(base_json_array(json, "issuer-domain-names"), pool);
+    /* It becomes part of file names and URL paths. */
+    else if (token != NULL
+             && base_base64url_is_text(token, ACME_AUTHORIZATION_TOKEN_MIN, ACME_AUTHORIZATION_TOKEN_MAX)) {
+        challenge->token = apr_pstrdup(pool, token);
     }
     base_error_clear(&challenge->problem);
     if (problem != NULL || challenge->status == ACME_OBJECT_INVALID) {

@@ -18,6 +18,7 @@
 
 #define ACME_AUTHORIZATION_DEADLINE apr_time_from_sec(120)     /* polling, see acme/poll.h */
 #define ACME_AUTHORIZATION_CHALLENGES_MAX 20
+#define ACME_AUTHORIZATION_ISSUERS_MAX 10       /* of a challenge; with more it is not usable */
 #define ACME_AUTHORIZATION_TOKEN_MIN 22         /* base64url letters */
 #define ACME_AUTHORIZATION_TOKEN_MAX 256
 
@@ -25,7 +26,7 @@ typedef struct acme_authorization_challenge_t {
     const char *type;
     const char *url;
     const char *token;          /* checked as base64url; NULL for types without one */
-    const apr_array_header_t *issuers;      /* const char *, issuer-domain-names (dns-persist-01): LDH
+    const apr_array_header_t *issuers;      /* const char *, issuer-domain-names of dns-persist-01: host
                                              * names in lower case; NULL: none */
     acme_object_status_t status;
     base_error_t problem;       /* kind NONE unless the CA reported one */

@@ -15,7 +15,7 @@
 
 #define FINALIZES_MAX 4             /* POSTs to finalize, each after reading the order again */
 #define FINALIZE_TIMEOUT apr_time_from_sec(60)
-#define PROFILE_OF_ADDRESSES "shortlived"   /* what Let's Encrypt issues for them with */
+#define ADDRESS_PROFILE "shortlived"    /* the only one with which Let's Encrypt issues for addresses */
 #define CHAIN_TYPE "application/pem-certificate-chain"
 
 /* ---- reading ---- */
@@ -98,7 +98,6 @@ apr_status_t acme_order_fetch(acme_order_t **order, acme_account_t *account, con
 /* What goes into one try of an order. */
 typedef struct draft_t {
     const acme_order_request_t *wanted;
-    int is_address;
     const char *profile;            /* NULL: none */
     const char *replaces;           /* NULL: none */
 } draft_t;
@@ -128,12 +127,11 @@ static void begin_draft(draft_t *draft, const acme_order_request_t *wanted,
 {
     memset(draft, 0, sizeof(*draft));
     draft->wanted = wanted;
-    draft->is_address = base_identifier_kind(wanted->name) == BASE_IDENTIFIER_IP;
     if (directory->renewal_info != NULL && !config->no_renewal_info) {
         draft->replaces = wanted->replaces;
     }
-    if (draft->is_address && has_profile(directory, PROFILE_OF_ADDRESSES)) {
-        draft->profile = PROFILE_OF_ADDRESSES;
+    if (base_identifier_kind(wanted->name) == BASE_IDENTIFIER_IP && has_profile(directory, ADDRESS_PROFILE)) {
+        draft->profile = ADDRESS_PROFILE;
     }
     else if (config->profile != NULL && has_profile(directory, config->profile)) {
         draft->profile = config->profile;
@@ -147,8 +145,9 @@ static apr_status_t send_draft(const draft_t *draft, acme_account_t *account, co
                                acme_client_answer_t *answer, apr_pool_t *pool, base_error_t *err)
 {
     acme_client_request_t request = { 0 };
-    json_t *payload = json_pack("{s:[{s:s, s:s}], s:s*, s:s*}", "identifiers", "type",
-                                draft->is_address ? "ip" : "dns", "value", draft->wanted->name,
+    const char *name = draft->wanted->name;
+    const char *type = base_identifier_kind(name) == BASE_IDENTIFIER_IP ? "ip" : "dns";
+    json_t *payload = json_pack("{s:[{s:s, s:s}], s:s*, s:s*}", "identifiers", "type", type, "value", name,
                                 "profile", draft->profile, "replaces", draft->replaces);
 
     request.url = url;

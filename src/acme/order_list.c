@@ -2,7 +2,6 @@
 #include "acme/order_list.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include <apr_strings.h>
 

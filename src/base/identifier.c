@@ -38,7 +38,12 @@ int base_identifier_address(const char *name, unsigned char address[16])
 {
     if (inet_pton(AF_INET, name, address) == 1)
         return 4;
-    return strchr(name, ':') != NULL && inet_pton(AF_INET6, name, address) == 1 ? 16 : 0;
+    if (inet_pton(AF_INET6, name, address) != 1)
+        return 0;
+    if (memcmp(address, mapped_prefix, sizeof(mapped_prefix)) != 0)
+        return 16;
+    memmove(address, address + sizeof(mapped_prefix), 4);
+    return 4;
 }
 
 const char *base_identifier_from_address(char out[BASE_HOSTNAME_SIZE], const unsigned char *address, int len)
@@ -67,8 +72,8 @@ static const char *read_address(char out[BASE_HOSTNAME_SIZE], const char *text)
         return NULL;
     memcpy(bare, text, len);
     bare[len] = '\0';
-    bytes = base_identifier_address(bare, address);
-    if (bytes == 0 || (bracketed && bytes != 16))
+    bytes = bracketed && strchr(bare, ':') == NULL ? 0 : base_identifier_address(bare, address);
+    if (bytes == 0)
         return NULL;
     return base_identifier_from_address(out, address, bytes);
 }

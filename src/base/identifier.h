@@ -42,7 +42,8 @@ const char *base_identifier_base(const char *name);
  * can be none: fewer than three labels, no DNS name, or too long */
 const char *base_identifier_wildcard_of(char out[BASE_HOSTNAME_SIZE], const char *name);
 
-/** The bytes of an address in network order. @return how many: 4 or 16; 0 when name is none */
+/** The bytes of an address, in any spelling, in network order; of an IPv4-mapped IPv6 one those of the IPv4
+ * one. @return how many: 4 or 16; 0 when name is none */
 int base_identifier_address(const char *name, unsigned char address[16]);
 
 /** The spelling of an address of 4 or 16 bytes; an IPv4-mapped IPv6 one becomes IPv4. @return out */

@@ -39,20 +39,21 @@ apr_time_t crypto_bundle_asn1_time(const ASN1_TIME *t)
     return apr_time_from_sec((apr_time_t)timegm(&tm));
 }
 
-/* X509_check_host() takes no pattern for the name that is looked for. */
+/* X509_check_host() matches names with patterns, but no pattern with itself. */
 static int has_dns_name(const X509 *leaf, const char *name)
 {
     GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
-    size_t len = strlen(name);
-    int i, found = 0;
+    int found = 0, i;
 
     for (i = 0; !found && i < sk_GENERAL_NAME_num(names); i++) {
-        const GENERAL_NAME *san = sk_GENERAL_NAME_value(names, i);
+        const GENERAL_NAME *general = sk_GENERAL_NAME_value(names, i);
+        size_t len = strlen(name);
 
-        found = san->type == GEN_DNS && (size_t)ASN1_STRING_length(san->d.dNSName) == len
-            && strncasecmp((const char *)ASN1_STRING_get0_data(san->d.dNSName), name, len) == 0;
+        found = general->type == GEN_DNS && (size_t)ASN1_STRING_length(general->d.dNSName) == len
+                && strncasecmp((const char *)ASN1_STRING_get0_data(general->d.dNSName), name, len) == 0;
     }
     GENERAL_NAMES_free(names);
+    ERR_clear_error();
     return found;
 }
 

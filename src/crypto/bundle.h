@@ -48,7 +48,7 @@ apr_status_t crypto_bundle_parse(crypto_bundle_t **bundle, const char *pem, apr_
  * Judge whether the bundle can serve a name now, as Go's validCert does: the
  * key belongs to the leaf, RSA or EC as asked for, a SAN covers the name (CN is
  * ignored), not_before <= now <= not_after.
- * @param name A-label form; @param rsa non-zero when the RSA file of the name is meant
+ * @param name identifier, see base/identifier.h; @param rsa non-zero when the RSA file of the name is meant
  */
 apr_status_t crypto_bundle_check(const crypto_bundle_t *bundle, const char *name, int rsa,
                                  apr_time_t now, base_error_t *err);

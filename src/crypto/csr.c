@@ -118,8 +118,9 @@ apr_status_t crypto_csr_der(unsigned char **der, apr_size_t *len, EVP_PKEY *key,
                             apr_pool_t *pool, base_error_t *err)
 {
     STACK_OF(X509_EXTENSION) *list = list_extensions(name, extensions);
+    /* A CN is a domain name for most CAs; the SAN alone says what an address is. */
+    const char *cn = base_identifier_kind(name) == BASE_IDENTIFIER_IP ? NULL : name;
     X509_REQ *req = X509_REQ_new();
-    const char *cn = base_identifier_kind(name) != BASE_IDENTIFIER_IP ? name : NULL;
     unsigned char *made = NULL;
     apr_status_t status = APR_SUCCESS;
     int made_len = -1;

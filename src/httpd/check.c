@@ -166,21 +166,16 @@ static int can_prove(const httpd_config_t *config, base_identifier_kind_t identi
     return 0;
 }
 
-/* What no challenge of the vhost can prove. */
+/* What no challenge of the vhost can prove; all of them prove host names. */
 static const char *find_unproven(const httpd_config_t *config, base_identifier_kind_t identifier)
 {
     if (can_prove(config, identifier))
         return NULL;
-    switch (identifier) {
-    case BASE_IDENTIFIER_WILDCARD:
-        return "is a wildcard, which needs a DNS challenge: write \"AutocertDNSCommand PROGRAM\" and "
-               "\"dns-01\" in AutocertChallenges, or the host names one by one";
-    case BASE_IDENTIFIER_IP:
+    if (identifier == BASE_IDENTIFIER_IP)
         return "is an address, which no DNS challenge proves: write \"http-01\" or \"tls-alpn-01\" in "
                "AutocertChallenges";
-    default:
-        return "cannot be proven by any of the AutocertChallenges: write one more";
-    }
+    return "is a wildcard, which needs a DNS challenge: write \"AutocertDNSCommand PROGRAM\" and \"dns-01\" "
+           "in AutocertChallenges, or the host names one by one";
 }
 
 /* Why a name that is spelled right can still have no certificate; NULL when it can. */
@@ -400,8 +395,7 @@ static void add_to_policy(check_t *check, const server_rec *s, httpd_config_t *c
         if (known != NULL && !manager_policy_settings_equal(known->settings, &config->settings))
             fail(check, place, name, "it stands in two vhosts with different AutocertChallenges, "
                  "AutocertDNSCommand, AutocertKeyTypes, AutocertCSRExtension, AutocertRenewBefore or "
-                 "AutocertRetire: write the "
-                 "same in both, or name it in one only");
+                 "AutocertRetire: write the same in both, or name it in one only");
         manager_policy_add(check->global->policy, name, &config->settings, alias);
         check->global->has_addresses |= base_identifier_kind(name) == BASE_IDENTIFIER_IP;
     }

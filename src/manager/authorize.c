@@ -6,9 +6,9 @@
 #include <apr_strings.h>
 
 #include "acme/authorization.h"
+#include "base/identifier.h"
 #include "base/log.h"
 #include "base/step.h"
-#include "base/identifier.h"
 #include "challenge/challenge.h"
 #include "manager/saved.h"
 

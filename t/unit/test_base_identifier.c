@@ -156,6 +156,8 @@ static void test_addresses(void **state)
     assert_memory_equal(bytes, mapped + 12, 4);
     assert_int_equal(base_identifier_address("2001:db8::1", bytes), 16);
     assert_memory_equal(bytes, six, 16);
+    assert_int_equal(base_identifier_address("::ffff:192.0.2.1", bytes), 4);
+    assert_memory_equal(bytes, mapped + 12, 4);
     assert_int_equal(base_identifier_address("example.org", bytes), 0);
     assert_int_equal(base_identifier_address("", bytes), 0);
     assert_string_equal(base_identifier_from_address(out, mapped, 16), "192.0.2.1");
