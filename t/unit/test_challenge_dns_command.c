@@ -306,6 +306,14 @@ static void test_environment(void **state)
     assert_string_equal(read_text("group"), read_text("pid"));
 }
 
+/* Those of the C library's own (32, 33) are whatever this process was started with: no call changes them. */
+#define OWN_SIGNALS 0x180000000ULL
+
+static unsigned long long read_signals(const char *what)
+{
+    return strtoull(strstr(read_text("signals"), what) + strlen(what), NULL, 16) & ~OWN_SIGNALS;
+}
+
 static void test_signals_are_reset(void **state)
 {
     sigset_t mask, before, after;
@@ -319,7 +327,8 @@ static void test_signals_are_reset(void **state)
     succeed("exec grep -E '^Sig(Blk|Ign)' /proc/self/status >$D/signals");
     signal(SIGPIPE, SIG_DFL);
     pthread_sigmask(SIG_SETMASK, &before, &after);
-    assert_string_equal(read_text("signals"), "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+    assert_int_equal(read_signals("SigBlk:"), 0);
+    assert_int_equal(read_signals("SigIgn:"), 0);
     assert_true(sigismember(&after, SIGUSR1));
     assert_false(sigismember(&after, SIGINT));
 }
