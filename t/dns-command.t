@@ -219,6 +219,30 @@ for my $signal ('TERM', 'KILL') {
     };
 }
 
+# The record of an order that is of no use any more is nobody's but ours.
+subtest 'a CA that forgets the order' => sub {
+    my $slow = Autocert::Pebble->new(env => { PEBBLE_VA_NOSLEEP => undef, PEBBLE_VA_SLEEPTIME => 10_000 })->start;
+    my $command = Autocert::DnsCommand->new(dns => $slow->{dns});
+    my $name = 'forgotten.example.test';
+    my $server = Autocert::Server->with_ca($slow, vars => { command => $command->program },
+        config => dns_vhost($name, '@command@ wait=0'));
+    ok $server->start, 'httpd starts' or return;
+    ok $server->wait_for_log(qr/AC0224: autocert: asked the CA to validate/, OBTAIN_SECONDS), 'the CA is asked to look';
+    $server->kill_all;
+    is $command->values_left, 1, 'httpd is killed, and the record stays';
+    $slow->kill_ca;
+    delete $slow->{env};
+    $slow->start_ca;
+    ok $server->start, 'httpd starts, with a CA that knows nothing' or return;
+    ok all_stored($server, OBTAIN_SECONDS, $name), 'the name is obtained';
+    ok wait_until(10, sub { !$command->values_left }), 'and no record is left' or diag join "\n",
+        map { "@{ $_->{argv} }" } $command->runs;
+    my %values = map { $_->{argv}[-1] => 1 } $command->runs('cleanup');
+    is scalar(keys %values), 2, 'neither the new one nor the old one';
+    ok $server->stop, 'httpd stops';
+    $slow->stop_all;
+};
+
 subtest 'many that hang' => sub {
     my $command = Autocert::DnsCommand->new(dns => $pebble->{dns});
     my @hanging = map { "hang$_.example.test" } 1 .. HANGING;

@@ -182,6 +182,12 @@ static int is_of_use(const acme_order_t *order, apr_time_t now)
     return order->status != ACME_OBJECT_INVALID;
 }
 
+/* Does the CA know an account of ours, as far as that is known? */
+static int has_account(const manager_job_t *job)
+{
+    return acme_account_url(job->ca->account, job->pool) != NULL;
+}
+
 /* Go on with the saved order whose URL is known. */
 static apr_status_t resume_known(manager_job_t *job, const char *url, base_error_t *err)
 {
@@ -194,6 +200,8 @@ static apr_status_t resume_known(manager_job_t *job, const char *url, base_error
     }
     if (rv != APR_SUCCESS && err->kind != BASE_ERROR_GONE && err->kind != BASE_ERROR_OPERATOR)
         return rv;
+    if (rv != APR_SUCCESS && !has_account(job))
+        return err->status = APR_EGENERAL;      /* the account is lost, too: it comes before a new order */
     base_log(BASE_LOG_INFO, "AC0112", job->name->name,
              "the saved order %s is of no use any more; a new one is placed", url);
     base_error_clear(err);
@@ -221,8 +229,10 @@ static apr_status_t resume_order(manager_job_t *job, base_error_t *err)
 {
     const char *url = NULL;
 
-    if (manager_saved_load(job, &url) != APR_SUCCESS)
+    if (manager_saved_load(job, &url) != APR_SUCCESS) {
+        manager_authorize_withdraw_left(job);
         return APR_NOTFOUND;
+    }
     return url != NULL ? resume_known(job, url, err) : resume_unknown(job, err);
 }
 
@@ -464,7 +474,11 @@ static apr_status_t obtain(manager_job_t *job, crypto_bundle_t **bundle, base_er
     if (rv != APR_SUCCESS && err->kind == BASE_ERROR_GONE) {
         base_log(BASE_LOG_WARNING, "AC0114", job->name->name, "the CA has lost the account or the "
                  "order: %s; both are made anew", err->detail);
-        manager_saved_forget(job);
+        /* With another account the answer that the order left published is withdrawn first. */
+        if (has_account(job))
+            manager_saved_forget(job);
+        EVP_PKEY_free(job->key);
+        job->key = NULL;
         base_error_clear(err);
         rv = obtain_once(job, bundle, err);
     }

@@ -87,8 +87,12 @@ apr_status_t manager_saved_load(manager_job_t *job, const char **url)
     json_int_t interruptions = base_json_integer(record, "interruptions", 0);
 
     *url = NULL;
+    if (!is_same(base_json_string(record, "ca"), job->ca->config->acme.directory_url))
+        return APR_NOTFOUND;
+    job->asked = base_json_string(record, "asked");
+    job->asked_type = job->asked != NULL ? base_json_string(record, "type") : NULL;
+    job->asked_token = job->asked != NULL ? base_json_string(record, "token") : NULL;
     if (pem == NULL || (order == NULL && placed_at == 0)
-        || !is_same(base_json_string(record, "ca"), job->ca->config->acme.directory_url)
         || !is_same(base_json_string(record, "account"), acme_account_url(job->ca->account, job->pool))
         || crypto_key_read(&job->key, pem, strlen(pem), NULL) != APR_SUCCESS)
         return APR_NOTFOUND;
@@ -99,9 +103,6 @@ apr_status_t manager_saved_load(manager_job_t *job, const char **url)
     }
     *url = order;
     job->placed_at = placed_at;
-    job->asked = base_json_string(record, "asked");
-    job->asked_type = job->asked != NULL ? base_json_string(record, "type") : NULL;
-    job->asked_token = job->asked != NULL ? base_json_string(record, "token") : NULL;
     job->asked_at = moment(record, "asked_at");
     job->interruptions = interruptions >= 0 && interruptions <= INTERRUPTIONS_LIMIT ? (int)interruptions
                                                                                    : INTERRUPTIONS_LIMIT;
