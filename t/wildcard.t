@@ -93,10 +93,14 @@ CONF
         is http_get(port => $server->http, host => $name)->{status}, 200, "$name is not";
     }
 
-    # Each wildcard had its record set once for each kind of key, and taken away again.
-    ok wait_until(10, sub { !$command->values_left }), 'no record is left';
-    is scalar($command->runs('present')), 3, 'the program ran for wildcards only';
-    is scalar($command->runs('cleanup')), 3, 'and once more to clean up';
+    # Each wildcard had its record set once for each kind of key, and taken away again; but Pebble uses a
+    # valid authorization in a hundred again although it is told not to.
+    ok wait_until(10, sub { !$command->values_left && count_events($server, 'AC0110') == 5 }),
+        'no record is left';
+    my $proven = grep { $_->{text} =~ / by dns-01 in / } events($server, 'AC0110');
+    cmp_ok $proven, '>=', 2, 'both wildcards needed it';
+    is scalar($command->runs('present')), $proven, 'the program ran for wildcards only';
+    is scalar($command->runs('cleanup')), $proven, 'and once more to clean up';
     is_deeply [sort keys %{ { map { $_->{argv}[-2] => 1 } $command->runs } }],
         ['_acme-challenge.only.example.test.', '_acme-challenge.wild.example.test.'],
         'the records are those of the names without "*."';
