@@ -28,6 +28,7 @@
 #include "httpd/check.h"
 #include "httpd/config.h"
 #include "httpd/directives.h"
+#include "httpd/dns.h"
 #include "httpd/placeholder.h"
 #include "httpd/requests.h"
 #include "httpd/runtime.h"
@@ -91,6 +92,7 @@ static int post_config(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp, s
     ap_add_version_component(pconf, "mod_autocert/" AUTOCERT_VERSION);
     /* 1. Secrets, while this is still root. */
     httpd_cas_read_secrets(pconf, ptemp, s);
+    httpd_dns_read_secrets(pconf, ptemp, s);
     /* 2. Shared memory, wake pipe, the place of the cache. */
     httpd_runtime_prepare(pconf, ptemp, s);
     /* 3. Managed vhosts agree to acme-tls/1. */

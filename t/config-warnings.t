@@ -84,11 +84,13 @@ $judge->accepts('AutocertListener opens 443', "AutocertListener www.example.org\
 # --- Names that are skipped ---
 
 my $skipped = '; it is skipped and gets no certificate';
+my $private = 'is no address of the internet, and no public CA issues for it: write a public one, or name a private '
+    . 'CA with AutocertCA';
 for my $case (
     ['*.example.org', 'is a pattern'],
     ['w?w.example.org', 'is a pattern'],
     ['localhost', 'has no dot'],
-    ['192.0.2.1', 'is an IP address'],
+    ['192.0.2.1', $private],
     ['a_b.example.org', 'has a character that host names cannot have'],
     ['db.internal', 'is under "internal", for which no public CA issues: write a public name, or name a '
         . 'private CA with AutocertCA']) {
@@ -97,7 +99,7 @@ for my $case (
             "ServerAlias $name"), ["ServerAlias \"$name\" $why$skipped"]);
 }
 $judge->warns('a ServerName that is an address', vhost('ServerName 192.0.2.1', '>>AutocertDomain',
-        'ServerAlias www.example.org'), ["ServerName \"192.0.2.1\" is an IP address$skipped"]);
+        'ServerAlias www.example.org'), ["ServerName \"192.0.2.1\" $private$skipped"]);
 $judge->accepts('aliases beside names that are listed are not meant', vhost(
         'AutocertDomain www.example.org', 'ServerAlias *.example.org localhost'));
 

@@ -23,7 +23,7 @@ use constant {
     AGE            => 4,        # a tenth: how old a certificate must be before a window counts
     AGE_HASTY      => 8,        # a fifth: the same after one that was replaced so early
     BRIEF          => 12,       # another lifetime
-    EARLY          => 1.1,      # seconds: the ledger and certificates have whole ones
+    EARLY          => 2,        # seconds: the ledger has whole ones, and an order takes its time
     WINDOW_FROM    => 7,        # seconds after the question
     WINDOW_TO      => 9,
     HOUR           => 3600,

@@ -14,9 +14,32 @@
 #include "base/log.h"
 
 #define REFUSED_LOOKS 3             /* at a challenge that is pending with an error */
+#define PERSISTENT_TYPE "dns-persist-01"    /* the one without a token */
 #define TYPE_MAX 64                 /* letters of a challenge type */
 
 /* ---- reading ---- */
+
+/* Who may be named by a standing record (draft-ietf-acme-dns-persist section 3). NULL: nobody. */
+static const apr_array_header_t *read_issuers(const json_t *json, apr_pool_t *pool)
+{
+    json_t *list = base_json_array(json, "issuer-domain-names");
+    apr_array_header_t *issuers = apr_array_make(pool, 1, sizeof(const char *));
+    size_t i, n = json_array_size(list);
+    char name[BASE_HOSTNAME_SIZE];
+
+    if (n > ACME_AUTHORIZATION_ISSUERS_MAX) {
+        return NULL;
+    }
+    for (i = 0; i < n; i++) {
+        const char *text = json_string_value(json_array_get(list, i));
+
+        /* It becomes part of what administrators are told to put into their DNS. */
+        if (text != NULL && base_hostname_from_client(name, text, strlen(text))) {
+            APR_ARRAY_PUSH(issuers, const char *) = apr_pstrdup(pool, name);
+        }
+    }
+    return issuers->nelts > 0 ? issuers : NULL;
+}
 
 /* @return zero when it is of no use: no type or no URL */
 static int read_challenge(acme_authorization_challenge_t *challenge, const acme_client_answer_t *answer,
@@ -33,9 +56,12 @@ static int read_challenge(acme_authorization_challenge_t *challenge, const acme_
     }
     challenge->type = apr_pstrdup(pool, type);
     challenge->status = acme_object_status(json);
+    if (strcmp(type, PERSISTENT_TYPE) == 0) {
+        challenge->issuers = read_issuers(json, pool);
+    }
     /* It becomes part of file names and URL paths. */
-    if (token != NULL
-        && base_base64url_is_text(token, ACME_AUTHORIZATION_TOKEN_MIN, ACME_AUTHORIZATION_TOKEN_MAX)) {
+    else if (token != NULL
+             && base_base64url_is_text(token, ACME_AUTHORIZATION_TOKEN_MIN, ACME_AUTHORIZATION_TOKEN_MAX)) {
         challenge->token = apr_pstrdup(pool, token);
     }
     base_error_clear(&challenge->problem);
@@ -115,7 +141,7 @@ const acme_authorization_challenge_t *acme_authorization_find_challenge(
         const acme_authorization_challenge_t *challenge =
             &APR_ARRAY_IDX(authorization->challenges, i, acme_authorization_challenge_t);
 
-        if (challenge->token != NULL && strcmp(challenge->type, type) == 0) {
+        if ((challenge->token != NULL || challenge->issuers != NULL) && strcmp(challenge->type, type) == 0) {
             return challenge;
         }
     }

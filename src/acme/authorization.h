@@ -18,6 +18,7 @@
 
 #define ACME_AUTHORIZATION_DEADLINE apr_time_from_sec(120)     /* polling, see acme/poll.h */
 #define ACME_AUTHORIZATION_CHALLENGES_MAX 20
+#define ACME_AUTHORIZATION_ISSUERS_MAX 10       /* of a challenge; with more it is not usable */
 #define ACME_AUTHORIZATION_TOKEN_MIN 22         /* base64url letters */
 #define ACME_AUTHORIZATION_TOKEN_MAX 256
 
@@ -25,13 +26,16 @@ typedef struct acme_authorization_challenge_t {
     const char *type;
     const char *url;
     const char *token;          /* checked as base64url; NULL for types without one */
+    const apr_array_header_t *issuers;      /* const char *, issuer-domain-names of dns-persist-01: host
+                                             * names in lower case; NULL: none */
     acme_object_status_t status;
     base_error_t problem;       /* kind NONE unless the CA reported one */
 } acme_authorization_challenge_t;
 
 typedef struct acme_authorization_t {
     const char *url;
-    const char *identifier;     /* value, lower case */
+    const char *identifier;     /* value as the CA spells it, lower case; compare with
+                                 * base_identifier_is_same() */
     int wildcard;
     acme_object_status_t status; /* READY is never used here */
     apr_array_header_t *challenges;         /* of acme_authorization_challenge_t */
@@ -44,7 +48,8 @@ apr_status_t acme_authorization_read(acme_authorization_t **authorization,
                                      acme_account_t *account, const char *url,
                                      apr_pool_t *pool, base_error_t *err);
 
-/** The offered challenge of a type with a usable token, part of the authorization, or NULL. Never blocks. */
+/** The offered challenge of a type with a usable token (or issuers, where the type has no token), part of the
+ * authorization, or NULL. Never blocks. */
 const acme_authorization_challenge_t *acme_authorization_find_challenge(
     const acme_authorization_t *authorization, const char *type);
 

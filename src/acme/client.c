@@ -2,6 +2,7 @@
 #include "acme/client.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -9,8 +10,10 @@
 #include <apr_date.h>
 #include <apr_strings.h>
 #include <apr_thread_mutex.h>
+#include <arpa/inet.h>
 
 #include "base/base64url.h"
+#include "base/identifier.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "crypto/jws.h"
@@ -23,6 +26,8 @@
 #define SUBPROBLEMS_MAX 10              /* that are shown and looked at */
 #define ALGORITHMS_MAX 10
 #define PROFILE_NAME_MAX 64             /* letters */
+#define NETWORK_BITS_IPV4 24            /* larger networks than these are not about one address */
+#define NETWORK_BITS_IPV6 48
 #define DEFAULT_WAIT apr_time_from_sec(3600)    /* "later" without a moment */
 
 typedef struct nonce_t {
@@ -890,6 +895,42 @@ static int is_name_or_parent(const char *token, size_t len, const char *name)
            && (len == name_len || name[name_len - len - 1] == '.');
 }
 
+/* Non-zero when the token is the address or a network of it that a limit can be for: "192.0.2.1/32",
+ * "2001:db8::/64". The punctuation of the sentence may hang on it. */
+static int is_address_or_network(const char *token, size_t len, const char *name)
+{
+    char text[INET6_ADDRSTRLEN], *end = NULL;
+    unsigned char ours[16], theirs[16];
+    const char *slash = memchr(token, '/', len);
+    size_t address_len = slash != NULL ? (size_t)(slash - token) : len;
+    int size = base_identifier_address(name, ours);
+    long bits = size * 8, least = size == 4 ? NETWORK_BITS_IPV4 : NETWORK_BITS_IPV6;
+    size_t whole;
+
+    if (slash != NULL) {
+        bits = strtol(slash + 1, &end, 10);
+    }
+    for (;; address_len--) {
+        if (address_len == 0 || address_len >= sizeof(text)) {
+            return 0;
+        }
+        memcpy(text, token, address_len);
+        text[address_len] = '\0';
+        if (base_identifier_address(text, theirs) == size) {
+            break;
+        }
+        if (slash != NULL || strchr(".:", token[address_len - 1]) == NULL) {
+            return 0;
+        }
+    }
+    if ((slash != NULL && (end == slash + 1 || end > token + len)) || bits < least || bits > size * 8) {
+        return 0;
+    }
+    whole = (size_t)bits / 8;
+    return memcmp(ours, theirs, whole) == 0
+           && (bits % 8 == 0 || ((ours[whole] ^ theirs[whole]) & (0xff00 >> bits % 8) & 0xff) == 0);
+}
+
 /* Non-zero when the text before a token says that the problem is about it: a quote, "for", or its place in
  * a list of subproblems. Names in URLs and of the CA itself stand elsewhere. */
 static int is_introduced(const char *text, const char *token)
@@ -911,8 +952,11 @@ static int is_introduced(const char *text, const char *token)
 
 int acme_client_is_about_name(const base_error_t *err, const char *name)
 {
-    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.*";
-    const char *text = err->detail, *p = text;
+    static const char name_letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.*";
+    static const char address_letters[] = "abcdefABCDEF0123456789.:/";
+    int is_address = base_identifier_kind(name) == BASE_IDENTIFIER_IP;
+    const char *letters = is_address ? address_letters : name_letters;
+    const char *text = err->detail, *p = text, *base = base_identifier_base(name);
 
     if (strcmp(err->type, "rateLimited") != 0
         && !(strcmp(err->type, "compound") == 0 && err->kind == BASE_ERROR_WAIT)) {
@@ -924,7 +968,8 @@ int acme_client_is_about_name(const base_error_t *err, const char *name)
     while (*p != '\0') {
         size_t len = strspn(p, letters);
 
-        if (len > 0 && is_name_or_parent(p, len, name) && is_introduced(text, p)) {
+        if (len > 0 && is_introduced(text, p)
+            && (is_address ? is_address_or_network(p, len, name) : is_name_or_parent(p, len, base))) {
             return 1;
         }
         p += len + strcspn(p + len, letters);

@@ -136,9 +136,10 @@ apr_status_t acme_client_get(acme_client_t *client, const char *url, acme_client
 /**
  * Does a rate limit concern this name (or its registered domain) alone, by the CA's words? Then other names
  * can be ordered on. Non-zero for "exact set of identifiers", and for a text that names it or a parent
- * domain with at least two labels, in quotes, after "for", or as a subproblem's identifier; zero for limits
- * of the account or of our address, and for any other problem.
- * @param err as acme_client_post() filled it in; @param name A-label form. Pure
+ * domain with at least two labels, in quotes, after "for", or as a subproblem's identifier (of a wildcard: it
+ * or its base name; of an address: it or a small network around it, "2001:db8::/64"); zero for limits of
+ * the account or of our address, and for any other problem.
+ * @param err as acme_client_post() filled it in; @param name identifier, see base/identifier.h. Pure
  */
 int acme_client_is_about_name(const base_error_t *err, const char *name);
 

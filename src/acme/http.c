@@ -34,6 +34,7 @@ struct acme_http_t {
     const char *proxy;
     int plain;
     const char *unix_path;
+    struct curl_slist *connect_to;      /* one line, NULL: none */
     int no_redirects;
     int no_slow_limit;
     const base_stop_t *stop;
@@ -103,6 +104,8 @@ static apr_status_t close_idle(void *data)
         free_handle(handle);
     }
     http->idle_count = 0;
+    curl_slist_free_all(http->connect_to);
+    http->connect_to = NULL;
     return APR_SUCCESS;
 }
 
@@ -123,6 +126,13 @@ apr_status_t acme_http_create(acme_http_t **http, const acme_http_config_t *conf
     h->no_redirects = config->no_redirects;
     h->no_slow_limit = config->no_slow_limit;
     h->stop = stop;
+    if (config->connect_to != NULL) {
+        /* libcurl's HOST:PORT:TO: empty ones are all hosts and ports. */
+        h->connect_to = curl_slist_append(NULL, apr_pstrcat(pool, "::", config->connect_to, NULL));
+        if (h->connect_to == NULL) {
+            return APR_ENOMEM;
+        }
+    }
     apr_pool_cleanup_register(pool, h, close_idle, apr_pool_cleanup_null);
     *http = h;
     return APR_SUCCESS;
@@ -338,6 +348,9 @@ static void set_connection(const acme_http_t *http, CURL *easy)
     curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
     if (http->unix_path != NULL) {
         curl_easy_setopt(easy, CURLOPT_UNIX_SOCKET_PATH, http->unix_path);
+    }
+    if (http->connect_to != NULL) {
+        curl_easy_setopt(easy, CURLOPT_CONNECT_TO, http->connect_to);
     }
     if (http->cafile != NULL) {
         /* This file alone is trusted, not the system's directory besides. */

@@ -36,6 +36,8 @@ typedef struct acme_http_config_t {
     const char *proxy;          /* URL; NULL or "": none. The environment is ignored */
     int plain;                  /* http URLs too; 0: only https ones, also after a redirect */
     const char *unix_path;      /* connect to this socket instead of the URL's host; NULL: no */
+    const char *connect_to;     /* "127.0.0.1:80", "[::1]:80": connect there, wherever the URL points (the
+                                 * request is the same); NULL: no */
     int no_redirects;           /* a GET follows none: what says "elsewhere" is the answer */
     int no_slow_limit;          /* only the timeout counts, not ACME_HTTP_SLOW_BYTES besides */
 } acme_http_config_t;

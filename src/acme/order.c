@@ -8,12 +8,14 @@
 #include "acme/object.h"
 #include "acme/poll.h"
 #include "base/base64url.h"
+#include "base/identifier.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "crypto/bundle.h"
 
 #define FINALIZES_MAX 4             /* POSTs to finalize, each after reading the order again */
 #define FINALIZE_TIMEOUT apr_time_from_sec(60)
+#define ADDRESS_PROFILE "shortlived"    /* the only one with which Let's Encrypt issues for addresses */
 #define CHAIN_TYPE "application/pem-certificate-chain"
 
 /* ---- reading ---- */
@@ -112,10 +114,11 @@ static int has_profile(const acme_client_directory_t *directory, const char *pro
     return 0;
 }
 
-static void warn_of_profile(const acme_client_config_t *config, const draft_t *draft, const char *why)
+static void warn_of_profile(const acme_client_config_t *config, const draft_t *draft, const char *profile,
+                            const char *why)
 {
     base_log(BASE_LOG_WARNING, "AC0230", draft->wanted->name, "%s: ordered without the profile %s: %.200s",
-             config->name, config->profile, why);
+             config->name, profile, why);
 }
 
 /* Which members the CA can be asked for at all. */
@@ -127,11 +130,14 @@ static void begin_draft(draft_t *draft, const acme_order_request_t *wanted,
     if (directory->renewal_info != NULL && !config->no_renewal_info) {
         draft->replaces = wanted->replaces;
     }
-    if (config->profile != NULL && has_profile(directory, config->profile)) {
+    if (base_identifier_kind(wanted->name) == BASE_IDENTIFIER_IP && has_profile(directory, ADDRESS_PROFILE)) {
+        draft->profile = ADDRESS_PROFILE;
+    }
+    else if (config->profile != NULL && has_profile(directory, config->profile)) {
         draft->profile = config->profile;
     }
     else if (config->profile != NULL) {
-        warn_of_profile(config, draft, "the CA has none of this name");
+        warn_of_profile(config, draft, config->profile, "the CA has none of this name");
     }
 }
 
@@ -139,9 +145,10 @@ static apr_status_t send_draft(const draft_t *draft, acme_account_t *account, co
                                acme_client_answer_t *answer, apr_pool_t *pool, base_error_t *err)
 {
     acme_client_request_t request = { 0 };
-    json_t *payload = json_pack("{s:[{s:s, s:s}], s:s*, s:s*}", "identifiers", "type", "dns", "value",
-                                draft->wanted->name, "profile", draft->profile, "replaces",
-                                draft->replaces);
+    const char *name = draft->wanted->name;
+    const char *type = base_identifier_kind(name) == BASE_IDENTIFIER_IP ? "ip" : "dns";
+    json_t *payload = json_pack("{s:[{s:s, s:s}], s:s*, s:s*}", "identifiers", "type", type, "value", name,
+                                "profile", draft->profile, "replaces", draft->replaces);
 
     request.url = url;
     request.payload = payload != NULL ? base_json_dump(payload, pool) : NULL;
@@ -177,7 +184,7 @@ static int mend_draft(draft_t *draft, const acme_client_config_t *config, const 
         return 1;
     }
     if (draft->profile != NULL && (is_profile || strcmp(err->type, "unauthorized") == 0)) {
-        warn_of_profile(config, draft, err->detail);
+        warn_of_profile(config, draft, draft->profile, err->detail);
         draft->profile = NULL;
         return 1;
     }

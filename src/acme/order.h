@@ -35,16 +35,18 @@ typedef struct acme_order_t {
 
 /** What to order. */
 typedef struct acme_order_request_t {
-    const char *name;           /* one DNS name, A-label */
+    const char *name;           /* one identifier, see base/identifier.h */
     const char *replaces;       /* id of the certificate it replaces (RFC 9773 section 5), from the same
                                  * CA and account; NULL: none. Sent only to a CA with renewalInfo */
 } acme_order_request_t;
 
 /**
- * Place an order (RFC 8555 section 7.4). The profile of the CA's configuration is sent when the directory
- * has it; else, and when the CA will not have it (invalidProfile, unauthorized), the order goes without one,
- * with a warning (AC0230). Whatever the CA has against an order with `replaces` (alreadyReplaced,
- * conflict, any 4xx but a rate limit or a lost account, 500), the order goes again without, once.
+ * Place an order (RFC 8555 section 7.4; addresses: RFC 8738). The profile of the CA's configuration is sent
+ * when the directory has it, for an address "shortlived" when the directory has that (CAs issue for addresses
+ * with it only); else, and when the CA will not have it (invalidProfile, unauthorized), the order goes
+ * without one, with a warning (AC0230). Whatever the CA has against an order with `replaces`
+ * (alreadyReplaced, conflict, any 4xx but a rate limit or a lost account, 500), the order goes again
+ * without, once.
  */
 apr_status_t acme_order_create(acme_order_t **order, acme_account_t *account,
                                const acme_order_request_t *request, apr_pool_t *pool, base_error_t *err);

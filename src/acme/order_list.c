@@ -2,12 +2,12 @@
 #include "acme/order_list.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include <apr_strings.h>
 
 #include "acme/object.h"
 #include "acme/poll.h"
+#include "base/identifier.h"
 #include "base/json.h"
 #include "base/log.h"
 
@@ -76,7 +76,7 @@ static int is_wanted(const acme_order_t *order, const acme_client_answer_t *answ
                      apr_time_t since)
 {
     return json_array_size(base_json_array(answer->json, "identifiers")) == 1
-           && order->name != NULL && strcasecmp(order->name, name) == 0
+           && order->name != NULL && base_identifier_is_same(order->name, name)
            && (order->status == ACME_OBJECT_PENDING || order->status == ACME_OBJECT_READY)
            && order->expires > since;
 }

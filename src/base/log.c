@@ -3,9 +3,11 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/error.h"
+#include "base/identifier.h"
 
 #define SCRATCH_SIZE (BASE_LOG_LINE_MAX + 4)    /* see the same in error.c */
 #define NEAR_SECONDS (20LL * 3600)              /* a time of day alone is unmistakable */
@@ -19,6 +21,18 @@ void base_log_set(base_log_fn *fn, void *baton)
     receiver_baton = baton;
 }
 
+/* A name with A-labels is shown with the letters they stand for, too. */
+static int begin_line(char scratch[SCRATCH_SIZE], const char *id, const char *name)
+{
+    char unicode[BASE_IDENTIFIER_UNICODE_SIZE];
+
+    if (!name)
+        return snprintf(scratch, SCRATCH_SIZE, "%s: autocert: ", id);
+    if (!strstr(name, "xn--") || !base_identifier_unicode(unicode, name))
+        return snprintf(scratch, SCRATCH_SIZE, "%s: autocert: %s: ", id, name);
+    return snprintf(scratch, SCRATCH_SIZE, "%s: autocert: %s (%s): ", id, name, unicode);
+}
+
 void base_log(int level, const char *id, const char *name, const char *fmt, ...)
 {
     char scratch[SCRATCH_SIZE];
@@ -28,8 +42,7 @@ void base_log(int level, const char *id, const char *name, const char *fmt, ...)
 
     if (!receiver)
         return;
-    used = name ? snprintf(scratch, sizeof(scratch), "%s: autocert: %s: ", id, name)
-                : snprintf(scratch, sizeof(scratch), "%s: autocert: ", id);
+    used = begin_line(scratch, id, name);
     if (used < 0)
         return;
     if ((size_t)used < sizeof(scratch)) {

@@ -5,10 +5,14 @@
 
 #include <apr_strings.h>
 
+#include "challenge/dns01.h"
+#include "challenge/dnspersist01.h"
 #include "challenge/http01.h"
 #include "challenge/tlsalpn01.h"
 
-static const challenge_kind_t *const kinds[] = { &challenge_tlsalpn01, &challenge_http01 };
+static const challenge_kind_t *const kinds[] = {
+    &challenge_tlsalpn01, &challenge_http01, &challenge_dns01, &challenge_dnspersist01
+};
 
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 

@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 
 #include "base/base64url.h"
+#include "challenge/self_check.h"
 
 #define KEY_SUFFIX "+http-01"
 #define THUMBPRINT_MAX 256      /* letters; SHA-256, the only one in use, has 43 */
@@ -90,4 +91,10 @@ apr_status_t challenge_http01_answer(const char **key_authorization, cache_t *ca
     return APR_SUCCESS;
 }
 
-const challenge_kind_t challenge_http01 = { CHALLENGE_HTTP01_TYPE, publish, withdraw };
+const challenge_kind_t challenge_http01 = {
+    .type = CHALLENGE_HTTP01_TYPE,
+    .proves = BASE_IDENTIFIER_DNS | BASE_IDENTIFIER_IP,
+    .publish = publish,
+    .check = challenge_self_check_http,
+    .withdraw = withdraw,
+};

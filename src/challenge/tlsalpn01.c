@@ -5,6 +5,8 @@
 
 #include <apr_strings.h>
 
+#include "base/identifier.h"
+#include "challenge/self_check.h"
 #include "crypto/challenge_cert.h"
 
 #define KEY_SUFFIX "+token"
@@ -16,7 +18,9 @@
 
 static const char *cache_key_of(const char *name, apr_pool_t *pool)
 {
-    return apr_pstrcat(pool, name, KEY_SUFFIX, NULL);
+    char stem[BASE_IDENTIFIER_STEM_SIZE];
+
+    return apr_pstrcat(pool, base_identifier_stem(stem, name), KEY_SUFFIX, NULL);
 }
 
 static apr_status_t publish(const challenge_task_t *task, apr_pool_t *pool, base_error_t *err)
@@ -162,4 +166,10 @@ int challenge_tlsalpn01_is_asked(const unsigned char *hello, size_t len)
     return asked;
 }
 
-const challenge_kind_t challenge_tlsalpn01 = { CHALLENGE_TLSALPN01_TYPE, publish, withdraw };
+const challenge_kind_t challenge_tlsalpn01 = {
+    .type = CHALLENGE_TLSALPN01_TYPE,
+    .proves = BASE_IDENTIFIER_DNS | BASE_IDENTIFIER_IP,
+    .publish = publish,
+    .check = challenge_self_check_tls,
+    .withdraw = withdraw,
+};

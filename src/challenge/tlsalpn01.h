@@ -1,7 +1,8 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 /**
  * @file challenge/tlsalpn01.h
- * tls-alpn-01 (RFC 8737). Cache key "NAME+token": key and certificate.
+ * tls-alpn-01 (RFC 8737). Cache key "NAME+token", where NAME is base_identifier_stem(): key and
+ * certificate.
  */
 #ifndef CHALLENGE_TLSALPN01_H
 #define CHALLENGE_TLSALPN01_H

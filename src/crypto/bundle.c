@@ -9,6 +9,7 @@
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
 
+#include "base/identifier.h"
 #include "crypto/pem.h"
 
 #define CLOCK_SKEW_MAX apr_time_from_sec(3600)  /* how far ahead a CA's clock may be */
@@ -38,11 +39,36 @@ apr_time_t crypto_bundle_asn1_time(const ASN1_TIME *t)
     return apr_time_from_sec((apr_time_t)timegm(&tm));
 }
 
+/* X509_check_host() matches names with patterns, but no pattern with itself. */
+static int has_dns_name(const X509 *leaf, const char *name)
+{
+    GENERAL_NAMES *names = X509_get_ext_d2i(leaf, NID_subject_alt_name, NULL, NULL);
+    int found = 0, i;
+
+    for (i = 0; !found && i < sk_GENERAL_NAME_num(names); i++) {
+        const GENERAL_NAME *general = sk_GENERAL_NAME_value(names, i);
+        size_t len = strlen(name);
+
+        found = general->type == GEN_DNS && (size_t)ASN1_STRING_length(general->d.dNSName) == len
+                && strncasecmp((const char *)ASN1_STRING_get0_data(general->d.dNSName), name, len) == 0;
+    }
+    GENERAL_NAMES_free(names);
+    ERR_clear_error();
+    return found;
+}
+
 int crypto_bundle_covers(const X509 *leaf, const char *name)
 {
+    unsigned char address[16];
+    int len;
+
     /* X509_check_host() takes a leading dot for "any subdomain" and "" for "any". */
     if (!leaf || !name || !*name || *name == '.')
         return 0;
+    if (base_identifier_kind(name) == BASE_IDENTIFIER_WILDCARD)
+        return has_dns_name(leaf, name);
+    if ((len = base_identifier_address(name, address)) > 0)
+        return X509_check_ip((X509 *)leaf, address, (size_t)len, 0) == 1;
     return X509_check_host((X509 *)leaf, name, 0,
                            X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS
                            | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, NULL) == 1;

@@ -48,7 +48,7 @@ apr_status_t crypto_bundle_parse(crypto_bundle_t **bundle, const char *pem, apr_
  * Judge whether the bundle can serve a name now, as Go's validCert does: the
  * key belongs to the leaf, RSA or EC as asked for, a SAN covers the name (CN is
  * ignored), not_before <= now <= not_after.
- * @param name A-label form; @param rsa non-zero when the RSA file of the name is meant
+ * @param name identifier, see base/identifier.h; @param rsa non-zero when the RSA file of the name is meant
  */
 apr_status_t crypto_bundle_check(const crypto_bundle_t *bundle, const char *name, int rsa,
                                  apr_time_t now, base_error_t *err);
@@ -84,7 +84,8 @@ int crypto_bundle_chain_leads_to(const char *pem, apr_size_t len, const char *cn
 /** Free it; NULL is fine. */
 void crypto_bundle_free(crypto_bundle_t *bundle);
 
-/** Non-zero when the leaf's SANs cover the name (wildcards as RFC 6125: one whole label). */
+/** Non-zero when the leaf's SANs cover the identifier: a DNS name (wildcards as RFC 6125: one whole label), a
+ * wildcard (the same one stands there), an address (as iPAddress). */
 int crypto_bundle_covers(const X509 *leaf, const char *name);
 
 /** notBefore or notAfter as APR time; 0 when it cannot be read. */

@@ -4,10 +4,10 @@
 #include <string.h>
 
 #include <apr_strings.h>
-#include <arpa/inet.h>
 #include <openssl/bn.h>
 
 #include "base/base64url.h"
+#include "base/identifier.h"
 
 #define SERIAL_BITS 159     /* positive within 20 octets */
 
@@ -78,8 +78,7 @@ static GENERAL_NAME *make_general_name(const char *name)
     GENERAL_NAME *general = GENERAL_NAME_new();
     ASN1_STRING *value = NULL;
     unsigned char address[16];
-    int len = inet_pton(AF_INET, name, address) == 1 ? 4
-              : inet_pton(AF_INET6, name, address) == 1 ? 16 : 0;
+    int len = base_identifier_address(name, address);
 
     value = ASN1_STRING_type_new(len ? V_ASN1_OCTET_STRING : V_ASN1_IA5STRING);
     if (!general || !value

@@ -15,19 +15,27 @@
  * OBJ_create() would change a table of the whole process. */
 static const char IDENTIFIER_OID[] = "1.3.6.1.5.5.7.1.31";
 
-/* The critical extension: an OCTET STRING with the digest, as DER in the
- * extension's own OCTET STRING. */
+#define DER_SIZE (2 + SHA256_DIGEST_LENGTH)
+
+/* The extension's content: an OCTET STRING with the digest. */
+static int make_identifier(unsigned char der[DER_SIZE], const char *key_authorization)
+{
+    der[0] = V_ASN1_OCTET_STRING;
+    der[1] = SHA256_DIGEST_LENGTH;
+    return EVP_Digest(key_authorization, strlen(key_authorization), der + 2, NULL, EVP_sha256(), NULL);
+}
+
+/* The critical extension, whose content stands as DER in its own OCTET STRING. */
 static int add_identifier(X509 *cert, const char *key_authorization)
 {
-    unsigned char der[2 + SHA256_DIGEST_LENGTH] = { V_ASN1_OCTET_STRING, SHA256_DIGEST_LENGTH };
+    unsigned char der[DER_SIZE];
     ASN1_OBJECT *oid = OBJ_txt2obj(IDENTIFIER_OID, 1);
     ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
     X509_EXTENSION *ext = NULL;
     int ok = 0;
 
     if (oid && value
-        && EVP_Digest(key_authorization, strlen(key_authorization), der + 2, NULL, EVP_sha256(),
-                      NULL)
+        && make_identifier(der, key_authorization)
         && ASN1_OCTET_STRING_set(value, der, sizeof(der))
         && (ext = X509_EXTENSION_create_by_OBJ(NULL, oid, 1, value)) != NULL)
         ok = X509_add_ext(cert, ext, -1);
@@ -78,4 +86,19 @@ int crypto_challenge_cert_is(const X509 *cert)
 
     ASN1_OBJECT_free(oid);
     return is;
+}
+
+int crypto_challenge_cert_answers(const X509 *cert, const char *key_authorization)
+{
+    unsigned char der[DER_SIZE];
+    ASN1_OBJECT *oid = OBJ_txt2obj(IDENTIFIER_OID, 1);
+    int at = oid ? X509_get_ext_by_OBJ(cert, oid, -1) : -1;
+    X509_EXTENSION *ext = at >= 0 ? X509_get_ext(cert, at) : NULL;
+    const ASN1_OCTET_STRING *value = ext ? X509_EXTENSION_get_data(ext) : NULL;
+    int answers = value && X509_EXTENSION_get_critical(ext) && make_identifier(der, key_authorization)
+                  && ASN1_STRING_length(value) == DER_SIZE
+                  && memcmp(ASN1_STRING_get0_data(value), der, DER_SIZE) == 0;
+
+    ASN1_OBJECT_free(oid);
+    return answers;
 }

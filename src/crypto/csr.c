@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 #include <openssl/err.h>
 
+#include "base/identifier.h"
 #include "crypto/cert.h"
 
 #define OID_TEXT_MAX 128            /* octets of a dotted OID */
@@ -117,13 +118,15 @@ apr_status_t crypto_csr_der(unsigned char **der, apr_size_t *len, EVP_PKEY *key,
                             apr_pool_t *pool, base_error_t *err)
 {
     STACK_OF(X509_EXTENSION) *list = list_extensions(name, extensions);
+    /* A CN is a domain name for most CAs; the SAN alone says what an address is. */
+    const char *cn = base_identifier_kind(name) == BASE_IDENTIFIER_IP ? NULL : name;
     X509_REQ *req = X509_REQ_new();
     unsigned char *made = NULL;
     apr_status_t status = APR_SUCCESS;
     int made_len = -1;
 
     if (list && req && X509_REQ_set_version(req, 0)     /* says v1, the only one */
-        && crypto_cert_set_cn(X509_REQ_get_subject_name(req), name)
+        && crypto_cert_set_cn(X509_REQ_get_subject_name(req), cn)
         && X509_REQ_set_pubkey(req, key) && X509_REQ_add_extensions(req, list)
         && X509_REQ_sign(req, key, EVP_sha256()) > 0)
         made_len = i2d_X509_REQ(req, &made);

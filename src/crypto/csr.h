@@ -32,8 +32,8 @@ const char *crypto_csr_extension_parse(crypto_csr_extension_t *ext, const char *
                                        const char *hex, apr_pool_t *pool);
 
 /**
- * Make the DER of a request signed with the key (SHA-256) for one name: a SAN
- * with that dNSName, CN too when it fits into 64 octets, and the extensions. An
+ * Make the DER of a request signed with the key (SHA-256) for one identifier: a SAN
+ * with that dNSName (CN too when it fits into 64 octets) or iPAddress, and the extensions. An
  * extension with the OID of the SAN replaces the generated one, as in Go.
  * @param extensions of crypto_csr_extension_t, may be NULL
  */

@@ -19,7 +19,8 @@
  * stands in the file so that OCSP stapling finds it. The subject of the CA says
  * what it is: "mod_autocert placeholder". Key and CA are new for each call; the CA's key
  * is forgotten. Valid from a day before now for ten years: it is never trusted.
- * @param names of const char *, at least one
+ * @param names of const char *, at least one: identifiers, or what vhosts are called otherwise; the first is
+ *        the CN too, also when it is an address, as mod_ssl looks for that of a vhost there
  */
 apr_status_t crypto_placeholder_make(char **pem, apr_size_t *len, const apr_array_header_t *names,
                                      apr_time_t now, apr_pool_t *pool, base_error_t *err);

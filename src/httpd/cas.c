@@ -3,8 +3,6 @@
 
 #include <string.h>
 
-#include <apr_file_info.h>
-#include <apr_file_io.h>
 #include <apr_lib.h>
 #include <apr_sha1.h>
 #include <apr_strings.h>
@@ -13,11 +11,11 @@
 
 #include "acme/http.h"
 #include "crypto/jws.h"
+#include "httpd/secrets.h"
 #include "httpd/values.h"
 
 APLOG_USE_MODULE(autocert);
 
-#define SECRET_MAX (16 * 1024)          /* bytes of a secret file */
 #define PROFILE_MAX 64                  /* letters of a profile's name */
 #define HTTPS "https://"
 #define HOURS(n) (APR_TIME_C(n) * 3600 * APR_USEC_PER_SEC)
@@ -123,28 +121,10 @@ static const char *fill_unknown(httpd_config_ca_t *ca, const char *url, apr_pool
 
 /* --- The keys of a line -------------------------------------------------------------- */
 
-/* @param what to write the path of, when there is no such file */
-static const char *check_file(const char *path, const char *what, int secret, apr_pool_t *pool)
-{
-    apr_finfo_t info;
-    apr_status_t rv = apr_stat(&info, path, APR_FINFO_TYPE | APR_FINFO_PROT, pool);
-
-    if (APR_STATUS_IS_ENOENT(rv) || APR_STATUS_IS_ENOTDIR(rv))
-        return apr_psprintf(pool, "%s does not exist: write the path of %s", path, what);
-    if (rv != APR_SUCCESS)      /* "-t" may be run by a user who cannot look */
-        return NULL;
-    if (info.filetype != APR_REG)
-        return apr_psprintf(pool, "%s is not a file: write the path of %s", path, what);
-    if (secret && (info.protection & (APR_FPROT_GREAD | APR_FPROT_GWRITE | APR_FPROT_WREAD
-                                      | APR_FPROT_WWRITE)))
-        return apr_psprintf(pool, "%s is a secret that others can read: run \"chmod 600 %s\"", path, path);
-    return NULL;
-}
-
 static const char *set_cafile(httpd_config_ca_t *ca, const char *value, apr_pool_t *pool)
 {
     ca->ca.acme.cafile = ap_server_root_relative(pool, value);
-    return check_file(ca->ca.acme.cafile, WHAT_PEM, 0, pool);
+    return httpd_secrets_check_file(ca->ca.acme.cafile, WHAT_PEM, 0, pool);
 }
 
 static const char *set_email(httpd_config_ca_t *ca, const char *value, apr_pool_t *pool)
@@ -156,7 +136,7 @@ static const char *set_email(httpd_config_ca_t *ca, const char *value, apr_pool_
 static const char *set_account(httpd_config_ca_t *ca, const char *value, apr_pool_t *pool)
 {
     ca->account_file = ap_server_root_relative(pool, value);
-    return check_file(ca->account_file, WHAT_PEM, 1, pool);
+    return httpd_secrets_check_file(ca->account_file, WHAT_PEM, 1, pool);
 }
 
 /* "KID:KEY", or a file: what a line shows to everybody who may read the configuration, and what is shown
@@ -168,7 +148,7 @@ static const char *set_eab(httpd_config_ca_t *ca, const char *value, apr_pool_t 
     ca->eab_file = ca->ca.acme.eab_kid = ca->ca.acme.eab_key = NULL;
     if (colon == NULL) {
         ca->eab_file = ap_server_root_relative(pool, value);
-        return check_file(ca->eab_file, WHAT_EAB, 1, pool);
+        return httpd_secrets_check_file(ca->eab_file, WHAT_EAB, 1, pool);
     }
     if (colon == value || strcspn(value, " \t") < (size_t)(colon - value))
         return "the key id in front of the colon of \"eab=\" is empty or has a blank in it: write "
@@ -398,21 +378,6 @@ const apr_array_header_t *httpd_cas_list(apr_pool_t *pool)
 
 /* --- Secrets ------------------------------------------------------------------------- */
 
-static apr_status_t read_secret(char **text, const char *path, apr_pool_t *pool, apr_pool_t *ptemp)
-{
-    apr_size_t len = SECRET_MAX;
-    apr_file_t *file = NULL;
-    apr_status_t rv = apr_file_open(&file, path, APR_FOPEN_READ, APR_OS_DEFAULT, ptemp);
-
-    if (rv != APR_SUCCESS)
-        return rv;
-    *text = apr_palloc(pool, len + 1);
-    rv = apr_file_read_full(file, *text, len, &len);
-    apr_file_close(file);
-    (*text)[len] = '\0';
-    return APR_STATUS_IS_EOF(rv) ? APR_SUCCESS : rv;
-}
-
 /* "KID KEY", on one line or two; empty lines and those that begin with # do not count. */
 static int split_binding(acme_client_config_t *acme, char *text)
 {
@@ -438,7 +403,7 @@ static int split_binding(acme_client_config_t *acme, char *text)
 static void read_binding(httpd_config_ca_t *ca, apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s)
 {
     char *text = NULL;
-    apr_status_t rv = read_secret(&text, ca->eab_file, pconf, ptemp);
+    apr_status_t rv = httpd_secrets_read(&text, NULL, ca->eab_file, pconf, ptemp);
 
     if (rv == APR_SUCCESS && split_binding(&ca->ca.acme, text))
         return;
@@ -461,7 +426,7 @@ void httpd_cas_read_secrets(apr_pool_t *pconf, apr_pool_t *ptemp, server_rec *s)
             read_binding(ca, pconf, ptemp, s);
         if (ca->account_file == NULL)
             continue;
-        rv = read_secret(&text, ca->account_file, pconf, ptemp);
+        rv = httpd_secrets_read(&text, NULL, ca->account_file, pconf, ptemp);
         if (rv == APR_SUCCESS)
             ca->ca.acme.account_pem = text;
         else

@@ -1,6 +1,7 @@
 /* Licensed under the Apache License, Version 2.0; see LICENSE. */
 #include "httpd/certificates.h"
 
+#include "base/identifier.h"
 #include "httpd/config.h"
 #include "httpd/demand.h"
 #include "httpd/runtime.h"
@@ -64,14 +65,33 @@ int httpd_certificates_is_refused(const manager_policy_name_t *name)
         && httpd_runtime()->certs != NULL && !is_worth_a_look(name, now);
 }
 
+/* What serves a name of one kind of key: its own certificate, else, for a name on demand, one of the wildcard
+ * above it that happens to be there. */
+static const serve_certs_entry_t *find_kind(const char *spelled, const char *wildcard, int rsa,
+                                            apr_time_t now)
+{
+    const serve_certs_entry_t *entry;
+    manager_policy_name_t name;
+
+    if (!manager_policy_adopt(httpd_config_global()->policy, spelled, rsa, &name))
+        return NULL;
+    entry = httpd_certificates_acquire(&name, now);
+    if (entry != NULL || name.vhost == NULL || wildcard == NULL)
+        return entry;
+    name.name = wildcard;
+    return httpd_certificates_acquire(&name, now);
+}
+
 const serve_certs_entry_t *httpd_certificates_find(const char *spelled, apr_time_t now)
 {
     const serve_certs_entry_t *entry = NULL;
-    manager_policy_name_t name;
+    char buffer[BASE_HOSTNAME_SIZE];
+    const char *wildcard = base_identifier_wildcard_of(buffer, spelled);
     int rsa;
 
     for (rsa = 0; rsa <= 1 && entry == NULL; rsa++)
-        if (manager_policy_adopt(httpd_config_global()->policy, spelled, rsa, &name))
-            entry = httpd_certificates_acquire(&name, now);
+        entry = find_kind(spelled, wildcard, rsa, now);
+    for (rsa = 0; rsa <= 1 && entry == NULL && wildcard != NULL; rsa++)
+        entry = find_kind(wildcard, NULL, rsa, now);
     return entry;
 }

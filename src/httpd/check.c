@@ -12,12 +12,14 @@
 #include <http_core.h>
 #include <http_log.h>
 
-#include "base/hostname.h"
+#include "base/identifier.h"
 #include "challenge/challenge.h"
+#include "challenge/dns01.h"
 #include "challenge/http01.h"
 #include "challenge/tlsalpn01.h"
 #include "httpd/cas.h"
 #include "httpd/config.h"
+#include "httpd/dns.h"
 #include "httpd/host_policy.h"
 
 APLOG_USE_MODULE(autocert);
@@ -153,14 +155,42 @@ static httpd_config_place_t place_of(const server_rec *s, const httpd_config_t *
 
 /* --- The names of a vhost --------------------------------------------------------- */
 
-/* Why a name that is spelled right can still have no certificate; NULL when it can. */
-static const char *find_obstacle(check_t *check, const char *name)
+/* Does the vhost have a kind of challenge that can prove such a name? */
+static int can_prove(const httpd_config_t *config, base_identifier_kind_t identifier)
 {
-    const char *suffix;
+    int i;
 
-    if (strncmp(name, "*.", 2) == 0)
-        return "is a wildcard, which needs a DNS challenge: write the host names one by one";
-    suffix = httpd_cas_are_public() ? base_hostname_special_use(name) : NULL;
+    for (i = 0; i < config->challenges->nelts; i++)
+        if (APR_ARRAY_IDX(config->challenges, i, const challenge_kind_t *)->proves & identifier)
+            return 1;
+    return 0;
+}
+
+/* What no challenge of the vhost can prove; all of them prove host names. */
+static const char *find_unproven(const httpd_config_t *config, base_identifier_kind_t identifier)
+{
+    if (can_prove(config, identifier))
+        return NULL;
+    if (identifier == BASE_IDENTIFIER_IP)
+        return "is an address, which no DNS challenge proves: write \"http-01\" or \"tls-alpn-01\" in "
+               "AutocertChallenges";
+    return "is a wildcard, which needs a DNS challenge: write \"AutocertDNSCommand PROGRAM\" and \"dns-01\" "
+           "in AutocertChallenges, or the host names one by one";
+}
+
+/* Why a name that is spelled right can still have no certificate; NULL when it can. */
+static const char *find_obstacle(check_t *check, const httpd_config_t *config, const char *name)
+{
+    base_identifier_kind_t identifier = base_identifier_kind(name);
+    const char *suffix, *reason = find_unproven(config, identifier);
+
+    if (reason != NULL || !httpd_cas_are_public())
+        return reason;
+    if (identifier == BASE_IDENTIFIER_IP)
+        return base_identifier_is_private_address(name)
+            ? "is no address of the internet, and no public CA issues for it: write a public one, or name a "
+              "private CA with AutocertCA" : NULL;
+    suffix = base_hostname_special_use(base_identifier_base(name));
     if (suffix != NULL)
         return apr_psprintf(check->ptemp, "is under \"%s\", for which no public CA issues: write a "
                             "public name, or name a private CA with AutocertCA", suffix);
@@ -181,14 +211,15 @@ static void add_name(httpd_config_t *config, const char *name)
 static void add_server_name(check_t *check, const httpd_config_place_t *place, httpd_config_t *config,
                             const char *directive, const char *written)
 {
-    const char *name, *reason = strpbrk(written, "*?") ? "is a pattern" : NULL;
+    int pattern = strpbrk(written, "*?") != NULL;
+    const char *name, *reason = base_identifier_from_config(&name, written, check->pconf);
 
     if (reason == NULL)
-        reason = base_hostname_from_config(&name, written, check->pconf);
-    if (reason == NULL)
-        reason = find_obstacle(check, name);
+        reason = find_obstacle(check, config, name);
+    if (reason != NULL && pattern)
+        reason = "is a pattern";
     /* "ServerAlias *" stands there for names on demand. */
-    if (reason != NULL && strpbrk(written, "*?") && config->rules != NULL && config->rules->nelts > 0)
+    if (reason != NULL && pattern && config->rules != NULL && config->rules->nelts > 0)
         return;
     if (reason != NULL)
         warn(check, place, NULL, "%s \"%s\" %s; it is skipped and gets no certificate", directive,
@@ -219,7 +250,7 @@ static void collect_names(check_t *check, server_rec *s, httpd_config_t *config,
 
     for (i = 0; i < config->domains->nelts; i++) {
         const char *name = APR_ARRAY_IDX(config->domains, i, const char *);
-        const char *obstacle = find_obstacle(check, name);
+        const char *obstacle = find_obstacle(check, config, name);
 
         if (obstacle != NULL)
             fail(check, place, NULL, "AutocertDomain: \"%s\" %s", name, obstacle);
@@ -240,19 +271,32 @@ static void collect_names(check_t *check, server_rec *s, httpd_config_t *config,
 
 /* --- Judging one managed vhost ------------------------------------------------------ */
 
-static void fill_settings(check_t *check, httpd_config_t *config)
+/* Without a line: what needs no more than this server, then what the vhost has a program for. */
+static void choose_challenges(check_t *check, httpd_config_t *config, const httpd_config_place_t *place)
 {
-    static const char *const defaults[] = { CHALLENGE_TLSALPN01_TYPE, CHALLENGE_HTTP01_TYPE };
-    manager_policy_settings_t *settings = &config->settings;
+    static const char *const defaults[] = { CHALLENGE_TLSALPN01_TYPE, CHALLENGE_HTTP01_TYPE,
+                                            CHALLENGE_DNS01_TYPE };
+    size_t i, n = config->dns != NULL ? 3 : 2;
+    int k;
 
     if (config->challenges == NULL) {
-        size_t i;
-
-        config->challenges = apr_array_make(check->pconf, 2, sizeof(const challenge_kind_t *));
-        for (i = 0; i < sizeof(defaults) / sizeof(defaults[0]); i++)
+        config->challenges = apr_array_make(check->pconf, (int)n, sizeof(const challenge_kind_t *));
+        for (i = 0; i < n; i++)
             APR_ARRAY_PUSH(config->challenges, const challenge_kind_t *) = challenge_find(defaults[i]);
     }
+    for (k = 0; k < config->challenges->nelts && config->dns == NULL; k++)
+        if (APR_ARRAY_IDX(config->challenges, k, const challenge_kind_t *) == &challenge_dns01)
+            fail(check, config->challenges_place.file ? &config->challenges_place : place, NULL,
+                 "AutocertChallenges: dns-01 needs a program that sets records: write \"AutocertDNSCommand "
+                 "PROGRAM\"");
+}
+
+static void fill_settings(httpd_config_t *config)
+{
+    manager_policy_settings_t *settings = &config->settings;
+
     settings->challenges = config->challenges;
+    settings->dns = httpd_dns_settings(config);
     if (config->kinds == 0) {
         config->key_types[0] = CRYPTO_KEY_P256;
         config->kinds = 1;
@@ -350,9 +394,10 @@ static void add_to_policy(check_t *check, const server_rec *s, httpd_config_t *c
 
         if (known != NULL && !manager_policy_settings_equal(known->settings, &config->settings))
             fail(check, place, name, "it stands in two vhosts with different AutocertChallenges, "
-                 "AutocertKeyTypes, AutocertCSRExtension, AutocertRenewBefore or AutocertRetire: write the "
-                 "same in both, or name it in one only");
+                 "AutocertDNSCommand, AutocertKeyTypes, AutocertCSRExtension, AutocertRenewBefore or "
+                 "AutocertRetire: write the same in both, or name it in one only");
         manager_policy_add(check->global->policy, name, &config->settings, alias);
+        check->global->has_addresses |= base_identifier_kind(name) == BASE_IDENTIFIER_IP;
     }
 }
 
@@ -465,13 +510,14 @@ static void check_vhost(check_t *check, server_rec *s)
     if (!config->listed && !has_line(s, "SSLEngine"))
         turn_tls_on(check, s);
     check_ports(check, s, &place);
+    choose_challenges(check, config, &place);
     collect_names(check, s, config, &place);
     rules = httpd_host_policy_rules(s, config, check->pconf);
     if (config->names->nelts == 0 && rules->nelts == 0) {
         config->managed = 0;
         return;
     }
-    fill_settings(check, config);
+    fill_settings(config);
     add_rules(check, s, config, rules);
     check_mod_md(check, s, config, &place);
     add_to_policy(check, s, config, &place);

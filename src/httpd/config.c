@@ -67,8 +67,12 @@ void *httpd_config_merge(apr_pool_t *pool, void *base_config, void *add_config)
 
     /* Which names stand here, and whether, is never inherited. */
     config->base_engine = base->engine;
-    if (config->challenges == NULL)
+    if (config->challenges == NULL) {
         config->challenges = base->challenges;
+        config->challenges_place = base->challenges_place;
+    }
+    if (config->dns == NULL)
+        config->dns = base->dns;
     if (config->kinds == 0) {
         memcpy(config->key_types, base->key_types, sizeof(config->key_types));
         config->kinds = base->kinds;

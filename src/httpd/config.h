@@ -10,6 +10,8 @@
 #include <httpd.h>
 #include <http_config.h>
 
+#include "challenge/dns_command.h"
+#include "challenge/resolver.h"
 #include "manager/ca.h"
 #include "manager/policy.h"
 #include "mod_autocert.h"
@@ -42,6 +44,12 @@ typedef struct httpd_config_place_t {
     int line;
 } httpd_config_place_t;
 
+/** One AutocertDNSCommand line. */
+typedef struct httpd_config_dns_t {
+    challenge_dns_command_t command;    /* its secret is read at start, as root */
+    apr_interval_time_t wait;           /* for a new record, before the CA is asked */
+} httpd_config_dns_t;
+
 /** One server record's part. */
 typedef struct httpd_config_t {
     /* as written in this server */
@@ -49,8 +57,10 @@ typedef struct httpd_config_t {
     httpd_config_flag_t base_engine;    /* of the main server, known after the merge */
     int listed;                         /* AutocertDomain stands here, with or without names */
     httpd_config_place_t place;         /* of the first AutocertDomain */
-    apr_array_header_t *domains;        /* const char *, A-labels or "*.A-label" */
+    apr_array_header_t *domains;        /* const char *, identifiers (base/identifier.h) */
     apr_array_header_t *challenges;     /* const challenge_kind_t *, NULL: unset */
+    httpd_config_place_t challenges_place;
+    httpd_config_dns_t *dns;            /* AutocertDNSCommand, NULL: unset */
     crypto_key_type_t key_types[MANAGER_POLICY_KINDS];
     int kinds;                          /* how many of them, 0: unset */
     apr_array_header_t *rules;          /* manager_policy_rule_t, of AutocertHostPolicy; NULL: unset */
@@ -73,6 +83,7 @@ typedef struct httpd_config_t {
     /* found out by check_config */
     int managed;
     apr_array_header_t *names;          /* const char *, the names of this vhost with a certificate */
+    challenge_dns_t dns_settings;       /* what settings.dns points to, when DNS is used */
     manager_policy_settings_t settings;
     manager_policy_vhost_t vhost;       /* with rules: id is not 0 */
     const char *no_sni;                 /* name for clients without SNI, NULL: none */
@@ -104,7 +115,9 @@ typedef struct httpd_config_global_t {
     const autocert_cache_provider_t *cache_provider;    /* NULL when the kind is unknown */
     httpd_config_place_t cache_place;
     apr_size_t memory;                  /* bytes */
+    challenge_resolver_config_t resolver;   /* AutocertDNSResolver */
     manager_policy_t *policy;           /* made by check_config */
+    int has_addresses;                  /* some of its names are IP addresses */
     int vhosts;                         /* managed ones */
     apr_array_header_t *listener_ports; /* apr_port_t, of AutocertListener lines */
     apr_array_header_t *files;          /* manager_host_file_t *, of AutocertHostPolicy file lines */

@@ -10,12 +10,13 @@
 #include <apr_strings.h>
 #include <http_core.h>
 
-#include "base/hostname.h"
+#include "base/identifier.h"
 #include "cache/dir.h"
 #include "challenge/challenge.h"
 #include "crypto/csr.h"
 #include "httpd/cas.h"
 #include "httpd/config.h"
+#include "httpd/dns.h"
 #include "httpd/host_policy.h"
 #include "httpd/values.h"
 #include "shared/waiters.h"
@@ -113,18 +114,14 @@ static const char *check_port(const cmd_parms *cmd)
     return NULL;
 }
 
-/* One name as written, "*.name" included, in its A-label form. */
+/* One name or address as written, in its one spelling. */
 static const char *read_name(const cmd_parms *cmd, const char *text, const char **name)
 {
-    int wildcard = strncmp(text, "*.", 2) == 0;
-    const char *reason = base_hostname_from_config(name, wildcard ? text + 2 : text, cmd->pool);
+    const char *reason = base_identifier_from_config(name, text, cmd->pool);
 
-    if (reason != NULL)
-        return refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" %s: write a full host name, for example "
-                                        "\"www.example.org\"", text, reason));
-    if (wildcard)
-        *name = apr_pstrcat(cmd->pool, "*.", *name, NULL);
-    return NULL;
+    return reason == NULL ? NULL
+        : refuse(cmd, apr_psprintf(cmd->pool, "\"%s\" %s: write a full host name, for example "
+                                   "\"www.example.org\"", text, reason));
 }
 
 static int contains(const apr_array_header_t *names, const char *name)
@@ -137,19 +134,44 @@ static int contains(const apr_array_header_t *names, const char *name)
     return 0;
 }
 
-/* Make the vhost answer to a name: ServerName when it has none and can have this, else ServerAlias. */
-static const char *add_server_name(const cmd_parms *cmd, const char *name)
+static const char *add_alias(const cmd_parms *cmd, const char *name)
 {
     const server_rec *s = cmd->server;
-    const ap_directive_t *written = find_directive(siblings(cmd), "ServerName");
 
-    if (s->server_hostname == NULL && written == NULL && name[0] != '*')
-        return walk(cmd, "ServerName", name);
-    if (s->server_hostname != NULL && strcasecmp(s->server_hostname, name) == 0)
-        return NULL;
     if ((s->names && contains(s->names, name)) || (s->wild_names && contains(s->wild_names, name)))
         return NULL;
     return walk(cmd, "ServerAlias", name);
+}
+
+/* As the directive does it, but it takes what stands behind a colon of an address for a port, and wants no
+ * wildcard; a vhost without a name would be looked up in DNS. */
+static const char *set_server_name(const cmd_parms *cmd, const char *name)
+{
+    if (strpbrk(name, "*:") == NULL)
+        return walk(cmd, "ServerName", name);
+    cmd->server->server_hostname = apr_pstrdup(cmd->pool, name);
+    cmd->server->port = 0;
+    return NULL;
+}
+
+/* Make the vhost answer to a name: ServerName when it has none, else ServerAlias. */
+static const char *add_server_name(const cmd_parms *cmd, const char *name)
+{
+    base_identifier_kind_t kind = base_identifier_kind(name);
+    const char *known = cmd->server->server_hostname, *err = NULL;
+    char reverse[BASE_HOSTNAME_SIZE];
+
+    /* That of a wildcard is ours, and makes way for a name. */
+    if ((known == NULL || (known[0] == '*' && kind == BASE_IDENTIFIER_DNS))
+        && find_directive(siblings(cmd), "ServerName") == NULL)
+        err = set_server_name(cmd, name);
+    else if (known == NULL || strcasecmp(known, name) != 0)
+        err = add_alias(cmd, name);
+    if (err == NULL && kind == BASE_IDENTIFIER_WILDCARD)    /* a ServerName is no pattern */
+        err = add_alias(cmd, name);
+    if (err == NULL && kind == BASE_IDENTIFIER_IP)          /* as a CA names it in SNI */
+        err = add_alias(cmd, base_identifier_reverse(reverse, name));
+    return err;
 }
 
 /* What a line needs that makes its vhost a managed one. */
@@ -430,6 +452,7 @@ static const char *set_challenges(cmd_parms *cmd, void *dir, int argc, char *con
         return err;
     if (argc == 0)
         return refuse(cmd, apr_psprintf(cmd->pool, "needs at least one of %s", challenge_types(cmd->pool)));
+    note_place(&config->challenges_place, cmd);
     config->challenges = apr_array_make(cmd->pool, argc, sizeof(const challenge_kind_t *));
     for (i = 0; i < argc; i++) {
         const challenge_kind_t *kind = challenge_find(argv[i]);
@@ -443,6 +466,24 @@ static const char *set_challenges(cmd_parms *cmd, void *dir, int argc, char *con
         APR_ARRAY_PUSH(config->challenges, const challenge_kind_t *) = kind;
     }
     return NULL;
+}
+
+static const char *set_dns_command(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    const char *err = check_server(cmd);
+
+    (void)dir;
+    if (err != NULL || (err = check_words(cmd, argc)) != NULL)
+        return err;
+    return refuse(cmd, httpd_dns_set_command(cmd, httpd_config_of(cmd->server), argc, argv));
+}
+
+static const char *set_dns_resolver(cmd_parms *cmd, void *dir, int argc, char *const argv[])
+{
+    const char *err = check_global(cmd);
+
+    (void)dir;
+    return err ? err : refuse(cmd, httpd_dns_set_resolver(cmd, argc, argv));
 }
 
 static const char *set_key_types(cmd_parms *cmd, void *dir, const char *first, const char *second)
@@ -626,7 +667,7 @@ const command_rec httpd_directives_table[] = {
                  "on: this vhost (in server config: every TLS vhost without a certificate) is "
                  "managed; off: never"),
     AP_INIT_TAKE_ARGV("AutocertDomain", set_domain, NULL, RSRC_CONF,
-                      "names that get a certificate; none: ServerName and every ServerAlias"),
+                      "names and addresses that get a certificate; none: ServerName and every ServerAlias"),
     AP_INIT_TAKE_ARGV("AutocertHostPolicy", add_host_policy, NULL, RSRC_CONF,
                       "none, file PATH [preload], match REGEX, ask URL [cafile=FILE] [timeout=T], or any: "
                       "which names that no AutocertDomain lists may get a certificate"),
@@ -643,6 +684,11 @@ const command_rec httpd_directives_table[] = {
                   "bytes for parsed certificates of all children together"),
     AP_INIT_TAKE_ARGV("AutocertChallenges", set_challenges, NULL, RSRC_CONF,
                       "challenge types in the order of preference"),
+    AP_INIT_TAKE_ARGV("AutocertDNSCommand", set_dns_command, NULL, RSRC_CONF,
+                      "program and its arguments, run with present|cleanup FQDN VALUE for dns-01; "
+                      "secret=FILE, wait=T, timeout=T"),
+    AP_INIT_TAKE_ARGV("AutocertDNSResolver", set_dns_resolver, NULL, RSRC_CONF,
+                      "addresses of the DNS servers that new records are looked for through"),
     AP_INIT_TAKE12("AutocertKeyTypes", set_key_types, NULL, RSRC_CONF,
                    "type of the certificates' keys, and another for clients that cannot use it"),
     AP_INIT_TAKE2("AutocertCSRExtension", add_csr_extension, NULL, RSRC_CONF,

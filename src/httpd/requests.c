@@ -11,7 +11,7 @@
 #include <mod_ssl.h>
 #include <util_filter.h>
 
-#include "base/hostname.h"
+#include "base/identifier.h"
 #include "challenge/http01.h"
 #include "httpd/certificates.h"
 #include "httpd/config.h"
@@ -59,11 +59,15 @@ int httpd_requests_answer_challenge(request_rec *r)
 
 int httpd_requests_explain_placeholder(request_rec *r)
 {
+    char unicode[BASE_IDENTIFIER_UNICODE_SIZE];
     const char *name = NULL, *host;
 
     if (!httpd_tls_is_placeholder(r->connection, &name))
         return DECLINED;
-    host = ap_escape_html(r->pool, name ? name : "this server");
+    host = name ? name : "this server";
+    if (name != NULL && base_identifier_unicode(unicode, name) != NULL)
+        host = apr_pstrcat(r->pool, unicode, " (", name, ")", NULL);
+    host = ap_escape_html(r->pool, host);
     apr_table_setn(r->headers_out, "Retry-After", RETRY_AFTER);
     apr_table_setn(r->headers_out, "Cache-Control", "no-store");
     return send_text(r, HTTP_SERVICE_UNAVAILABLE, "text/html; charset=utf-8",
@@ -73,20 +77,34 @@ int httpd_requests_explain_placeholder(request_rec *r)
                                  "try again in a few seconds.</p></body></html>\n", NULL));
 }
 
-/* The managed name a plain request is for, when its certificate is here and from a CA that browsers
- * may trust; NULL otherwise. */
+/* A name, or an address, which httpd has freed of its brackets. */
+static int spell_host(char spelled[BASE_HOSTNAME_SIZE], const char *host)
+{
+    unsigned char address[16];
+    int len = base_identifier_address(host, address);
+
+    if (len > 0)
+        base_identifier_from_address(spelled, address, len);
+    return len > 0 || base_hostname_from_client(spelled, host, strlen(host));
+}
+
+/* The managed name or address (in brackets where a URL needs them) a plain request is for, when its
+ * certificate is here and from a CA that browsers may trust; NULL otherwise. */
 static const char *find_secure_name(request_rec *r)
 {
     const serve_certs_entry_t *entry;
     char spelled[BASE_HOSTNAME_SIZE];
     int secure;
 
-    if (r->hostname == NULL || !base_hostname_from_client(spelled, r->hostname, strlen(r->hostname)))
+    if (r->hostname == NULL || !spell_host(spelled, r->hostname))
         return NULL;
     entry = httpd_certificates_find(spelled, apr_time_now());
     secure = entry != NULL && !entry->test;
     httpd_certificates_release(entry);
-    return secure ? apr_pstrdup(r->pool, spelled) : NULL;
+    if (!secure)
+        return NULL;
+    return strchr(spelled, ':') != NULL ? apr_pstrcat(r->pool, "[", spelled, "]", NULL)
+                                        : apr_pstrdup(r->pool, spelled);
 }
 
 int httpd_requests_redirect(request_rec *r)

@@ -11,8 +11,9 @@
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
 
-#include "base/hostname.h"
+#include "base/identifier.h"
 #include "challenge/tlsalpn01.h"
+#include "crypto/bundle.h"
 #include "crypto/peer.h"
 #include "httpd/certificates.h"
 #include "httpd/config.h"
@@ -38,7 +39,9 @@ typedef struct target_t {
     manager_policy_verdict_t verdict;   /* NO: the name is not to have a certificate; ASK: if an endpoint
                                            says so */
     manager_policy_name_t name;         /* unless NO */
-    char spelled[BASE_HOSTNAME_SIZE];
+    const char *spelled;                /* what a certificate has to cover, unless NO */
+    char buffer[BASE_HOSTNAME_SIZE];
+    char wildcard[BASE_HOSTNAME_SIZE];  /* above it */
 } target_t;
 
 static connection_t *get_connection(const conn_rec *c)
@@ -119,39 +122,101 @@ void httpd_tls_offer_protocol(apr_pool_t *pconf, server_rec *main_server)
 
 /* --- Which name ----------------------------------------------------------------- */
 
-static void find_listed(target_t *target, const char *name)
+static int use_listed(target_t *target, const manager_policy_name_t *listed, const char *spelled)
 {
-    const manager_policy_name_t *listed = manager_policy_find(httpd_config_global()->policy, name);
-
-    if (listed != NULL) {
-        target->name = *listed;
-        target->verdict = MANAGER_POLICY_YES;
-    }
+    if (listed == NULL)
+        return 0;
+    target->name = *listed;
+    target->spelled = spelled;
+    target->verdict = MANAGER_POLICY_YES;
+    return 1;
 }
 
-/* The name a client means: its SNI, or the default host without one. Syntax first, then what is
- * listed, then what the vhost's rules say; nothing here costs more than looks at memory. */
+/* The address that the client connected to, as one of our names; NULL when none is listed. */
+static const manager_policy_name_t *find_local_address(const conn_rec *c, char buffer[BASE_HOSTNAME_SIZE])
+{
+    const httpd_config_global_t *global = httpd_config_global();
+    const apr_sockaddr_t *local = c->local_addr;
+
+    if (!global->has_addresses || local == NULL || (local->ipaddr_len != 4 && local->ipaddr_len != 16))
+        return NULL;
+    base_identifier_from_address(buffer, local->ipaddr_ptr, local->ipaddr_len);
+    return manager_policy_find(global->policy, buffer);
+}
+
+/* A client without SNI means the address it reached, else the default host. */
+static void find_unnamed(target_t *target, const conn_rec *c, const httpd_config_t *config)
+{
+    const manager_policy_t *policy = httpd_config_global()->policy;
+
+    if (!use_listed(target, find_local_address(c, target->buffer), target->buffer) && config->no_sni != NULL)
+        use_listed(target, manager_policy_find(policy, config->no_sni), config->no_sni);
+}
+
+/* A CA that validates an address names it in its reverse form (RFC 8738 section 6). */
+static int find_reversed(target_t *target, const connection_t *connection)
+{
+    char address[BASE_HOSTNAME_SIZE];
+
+    if (connection == NULL || !connection->challenge_asked
+        || base_identifier_from_reverse(address, target->buffer) == NULL)
+        return 0;
+    return use_listed(target, manager_policy_find(httpd_config_global()->policy, address), target->buffer);
+}
+
+/* The name a client means. Syntax first, then what is listed, exactly or by a wildcard, then what the vhost's
+ * rules say; nothing here costs more than looks at memory. */
 static void find_target(target_t *target, const SSL *ssl, const server_rec *s)
 {
+    const manager_policy_t *policy = httpd_config_global()->policy;
     const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
     const httpd_config_t *config = httpd_config_of(s);
+    const conn_rec *c = SSL_get_app_data(ssl);
 
     memset(&target->name, 0, sizeof(target->name));
     target->verdict = MANAGER_POLICY_NO;
     if (sni == NULL) {
-        if (config->no_sni != NULL)
-            find_listed(target, config->no_sni);
+        find_unnamed(target, c, config);
         return;
     }
-    if (!base_hostname_from_client(target->spelled, sni, strlen(sni)))
+    if (!base_hostname_from_client(target->buffer, sni, strlen(sni))
+        || find_reversed(target, get_connection(c))
+        || use_listed(target, manager_policy_find(policy, target->buffer), target->buffer)
+        || use_listed(target, manager_policy_find_wildcard(policy, target->buffer), target->buffer)
+        || config->vhost.id == 0)
         return;
-    find_listed(target, target->spelled);
-    if (target->verdict != MANAGER_POLICY_NO || config->vhost.id == 0)
-        return;
-    target->verdict = manager_policy_judge(&config->vhost, target->spelled);
-    target->name.name = target->spelled;
+    target->verdict = manager_policy_judge(&config->vhost, target->buffer);
+    target->spelled = target->buffer;
+    target->name.name = target->buffer;
     target->name.settings = &config->settings;
     target->name.vhost = &config->vhost;
+}
+
+/* The wildcard whose certificate serves a name that has none of its own: one that is listed, or, for a name
+ * on demand, one that is in the cache. @return zero without one */
+static int find_cover(manager_policy_name_t *cover, target_t *target)
+{
+    const manager_policy_name_t *listed = manager_policy_find_wildcard(httpd_config_global()->policy,
+                                                                       target->name.name);
+
+    if (listed != NULL) {
+        *cover = *listed;
+        return 1;
+    }
+    *cover = target->name;
+    cover->name = base_identifier_wildcard_of(target->wildcard, target->name.name);
+    return target->name.vhost != NULL && cover->name != NULL;
+}
+
+static int is_covered(target_t *target)
+{
+    const serve_certs_entry_t *entry = NULL;
+    manager_policy_name_t cover;
+
+    if (find_cover(&cover, target))
+        entry = httpd_certificates_acquire(&cover, apr_time_now());
+    httpd_certificates_release(entry);
+    return entry != NULL;
 }
 
 /* The only callback that can send unrecognized_name; a failing certificate callback is
@@ -167,7 +232,8 @@ static int on_servername(SSL *ssl, int *alert, void *arg)
     if (!config->has_placeholder || httpd_config_fallback(s) != HTTPD_CONFIG_FALLBACK_ALERT)
         return SSL_TLSEXT_ERR_OK;
     find_target(&target, ssl, s);
-    if (target.verdict == MANAGER_POLICY_NO || httpd_certificates_is_refused(&target.name)) {
+    if (target.verdict == MANAGER_POLICY_NO
+        || (httpd_certificates_is_refused(&target.name) && !is_covered(&target))) {
         *alert = SSL_AD_UNRECOGNIZED_NAME;
         return SSL_TLSEXT_ERR_ALERT_FATAL;
     }
@@ -242,8 +308,8 @@ static int serve_challenge(SSL *ssl, conn_rec *c, connection_t *connection,
     return 1;
 }
 
-/* Does the configured pair do for this name now? */
-static int static_pair_fits(SSL *ssl, const server_rec *s, const manager_policy_name_t *name)
+/* Does the configured pair do for this name now? @param name NULL: it is not ours */
+static int static_pair_fits(SSL *ssl, const server_rec *s, const char *name)
 {
     X509 *leaf = SSL_get_certificate(ssl);
 
@@ -252,7 +318,7 @@ static int static_pair_fits(SSL *ssl, const server_rec *s, const manager_policy_
     /* A name that is not ours gets what mod_ssl would give it. */
     if (name == NULL)
         return 1;
-    return X509_check_host(leaf, name->name, 0, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, NULL) == 1
+    return crypto_bundle_covers(leaf, name)
            && X509_cmp_current_time(X509_get0_notBefore(leaf)) < 0
            && X509_cmp_current_time(X509_get0_notAfter(leaf)) > 0;
 }
@@ -280,10 +346,23 @@ static int choose_kind(SSL *ssl, const manager_policy_name_t *name)
     return -1;
 }
 
+/* The certificate of the name itself, else that of the wildcard above it. */
+static int serve_present(SSL *ssl, target_t *target, server_rec *s, apr_time_t now)
+{
+    manager_policy_name_t cover;
+
+    if (serve_managed(ssl, &target->name, s, now))
+        return 1;
+    if (!find_cover(&cover, target))
+        return 0;
+    cover.kind = choose_kind(ssl, &cover);
+    return cover.kind >= 0 && serve_managed(ssl, &cover, s, now);
+}
+
 /** A look at the certificate while a handshake waits for it. */
 typedef struct look_t {
     SSL *ssl;
-    const manager_policy_name_t *name;
+    target_t *target;
     server_rec *s;
 } look_t;
 
@@ -291,20 +370,20 @@ static int look_again(void *baton)
 {
     const look_t *look = baton;
 
-    return serve_managed(look->ssl, look->name, look->s, apr_time_now());
+    return serve_present(look->ssl, look->target, look->s, apr_time_now());
 }
 
 /* There is none: wish for it, and wait, but only once in a handshake. The version was read before it was
  * looked for. */
-static int obtain(SSL *ssl, server_rec *s, conn_rec *c, connection_t *connection,
-                  const manager_policy_name_t *name, apr_uint32_t version)
+static int obtain(SSL *ssl, server_rec *s, conn_rec *c, connection_t *connection, target_t *target,
+                  apr_uint32_t version)
 {
-    look_t look = { ssl, name, s };
+    look_t look = { ssl, target, s };
 
-    if (!httpd_demand_wish(c, name, apr_time_now()) || connection->waited)
+    if (!httpd_demand_wish(c, &target->name, apr_time_now()) || connection->waited)
         return 0;
     connection->waited = 1;
-    return httpd_demand_wait(c, s, name, version, look_again, &look);
+    return httpd_demand_wait(c, s, &target->name, version, look_again, &look);
 }
 
 /* The managed certificate of the kind that the client can use. */
@@ -321,9 +400,9 @@ static int serve_target(SSL *ssl, server_rec *s, conn_rec *c, connection_t *conn
         return 0;
     target->name.kind = kind;
     version = shared_versions_get(shared_segment_versions(runtime->segment), target->name.name);
-    if (serve_managed(ssl, &target->name, s, apr_time_now()))
+    if (serve_present(ssl, target, s, apr_time_now()))
         return 1;
-    return obtain(ssl, s, c, connection, &target->name, version);
+    return obtain(ssl, s, c, connection, target, version);
 }
 
 /* The certificate callback. Called again on a HelloRetryRequest and on TLS 1.2 renegotiation, so it
@@ -342,7 +421,7 @@ static int on_certificate(SSL *ssl, void *arg)
         return serve_challenge(ssl, c, connection, target.verdict != MANAGER_POLICY_NO ? &target.name : NULL);
     connection->placeholder = 0;
     if (serve_target(ssl, s, c, connection, &target)
-        || static_pair_fits(ssl, s, target.verdict != MANAGER_POLICY_NO ? &target.name : NULL))
+        || static_pair_fits(ssl, s, target.verdict != MANAGER_POLICY_NO ? target.spelled : NULL))
         return 1;
     return fall_back(ssl, s, c, connection);
 }
@@ -430,11 +509,14 @@ static void show_managed(connection_t *connection, conn_rec *c)
     SSL *ssl = connection->ssl;
     const serve_certs_entry_t *entry = NULL;
     const char *sni = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    manager_policy_name_t cover;
     target_t target;
 
     find_target(&target, ssl, c->base_server);
     if (target.verdict != MANAGER_POLICY_NO)
         entry = httpd_certificates_acquire(&target.name, apr_time_now());
+    if (entry == NULL && target.verdict != MANAGER_POLICY_NO && find_cover(&cover, &target))
+        entry = httpd_certificates_acquire(&cover, apr_time_now());
     if (entry != NULL) {
         SSL_use_certificate(ssl, entry->bundle->leaf);
         ERR_clear_error();

@@ -16,6 +16,7 @@
 #include "cache/dir.h"
 #include "httpd/cas.h"
 #include "httpd/config.h"
+#include "httpd/listeners.h"
 #include "httpd/runtime.h"
 #include "manager/scheduler.h"
 
@@ -81,6 +82,7 @@ static void describe(manager_scheduler_config_t *config, cache_t *cache)
     config->segment = runtime->segment;
     config->present = runtime->present;
     config->visits = runtime->visits;
+    config->listeners = httpd_listeners_list(watchdog.server, watchdog.pool);
     config->wake_fd = runtime->wake_fd[0];
     config->now = apr_time_now;
 }

@@ -6,14 +6,32 @@
 #include <apr_strings.h>
 
 #include "acme/authorization.h"
+#include "base/identifier.h"
 #include "base/log.h"
 #include "base/step.h"
 #include "challenge/challenge.h"
 #include "manager/saved.h"
 
-#define KINDS_MAX 8                                 /* challenge kinds tried for one name */
 #define ASK_AGAIN apr_time_from_sec(10)             /* a validation asked for by a child that is gone */
 #define ASKED_STEP apr_time_from_msec(250)          /* between two looks at that */
+
+/* What every kind of challenge may want to know. */
+static void describe(challenge_task_t *task, const manager_job_t *job, const char *token)
+{
+    acme_account_t *account = job->ca->account;
+
+    memset(task, 0, sizeof(*task));
+    task->cache = job->context->cache;
+    task->name = job->name->name;
+    task->token = token;
+    if (token != NULL)
+        task->key_authorization = acme_account_key_authorization(account, token, job->pool);
+    task->account_uri = acme_account_url(account, job->pool);
+    task->dns = job->name->settings->dns;
+    task->listeners = job->context->listeners;
+    task->stop = acme_client_stop(acme_account_client(account));
+    task->now = job->context->now();
+}
 
 void manager_authorize_withdraw_left(manager_job_t *job)
 {
@@ -22,33 +40,27 @@ void manager_authorize_withdraw_left(manager_job_t *job)
 
     if (kind == NULL || job->asked_token == NULL)
         return;
-    memset(&task, 0, sizeof(task));
-    task.cache = job->context->cache;
-    task.name = job->name->name;
-    task.token = job->asked_token;
-    kind->withdraw(&task, job->pool);
+    describe(&task, job, job->asked_token);
+    if (!kind->uses_dns || task.dns != NULL)
+        kind->withdraw(&task, job->pool);
     job->asked_type = job->asked_token = NULL;
 }
 
 /* The kinds to try, best first. The one that worked last time leads; after a failure each
  * later try uses one kind, in turn: CAs count failed validations. */
-static int choose_kinds(const manager_job_t *job, const challenge_kind_t *kinds[KINDS_MAX])
+static int choose_kinds(const manager_job_t *job,
+                        const challenge_kind_t *kinds[MANAGER_POLICY_CHALLENGES_MAX])
 {
-    const apr_array_header_t *wanted = job->name->settings->challenges;
     int left = manager_ledger_validations_left(&job->ledger, job->context->now());
-    int i, n = 0;
+    int i, n = manager_policy_challenges(job->name, kinds, MANAGER_POLICY_CHALLENGES_MAX);
 
-    for (i = 0; i < wanted->nelts && n < KINDS_MAX; i++) {
-        const challenge_kind_t *kind = APR_ARRAY_IDX(wanted, i, const challenge_kind_t *);
+    for (i = 1; i < n; i++) {
+        const challenge_kind_t *kind = kinds[i];
 
-        if (n > 0 && strcmp(kind->type, job->ledger.challenge) == 0) {
-            memmove(&kinds[1], &kinds[0], n * sizeof(kinds[0]));
-            kinds[0] = kind;
-        }
-        else {
-            kinds[n] = kind;
-        }
-        n++;
+        if (strcmp(kind->type, job->ledger.challenge) != 0)
+            continue;
+        memmove(&kinds[1], &kinds[0], i * sizeof(kinds[0]));
+        kinds[0] = kind;
     }
     if (job->ledger.failures > 0 && n > 1) {
         kinds[0] = kinds[job->ledger.failures % n];
@@ -109,6 +121,25 @@ static apr_status_t ask(manager_job_t *job, const char *url, const acme_authoriz
     return rv;
 }
 
+/* Make the answer visible and look at it as the CA will. What is half there after a failure is taken away: a
+ * program may have set its record before it failed. */
+static apr_status_t publish(manager_job_t *job, const challenge_kind_t *kind, const challenge_task_t *task,
+                            base_error_t *err)
+{
+    apr_status_t rv;
+
+    if (kind->uses_dns && task->dns == NULL)
+        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EGENERAL, "%s is not configured", kind->type);
+    rv = kind->publish(task, job->pool, err);
+    if (rv == APR_SUCCESS && kind->check != NULL)
+        rv = kind->check(task, job->pool, err);
+    if (rv != APR_SUCCESS && err->kind != BASE_ERROR_CANCELLED)
+        kind->withdraw(task, job->pool);
+    if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION)
+        err->status = rv = APR_ENOTIMPL;
+    return rv;
+}
+
 /* Publish, trigger, wait, withdraw: one challenge. An answer stays published when this child
  * is stopped in between: the CA may still come for it, and the order is resumed. */
 static apr_status_t prove(manager_job_t *job, const char *url, const challenge_kind_t *kind,
@@ -118,19 +149,18 @@ static apr_status_t prove(manager_job_t *job, const char *url, const challenge_k
     challenge_task_t task;
     apr_status_t rv;
 
-    task.cache = job->context->cache;
-    task.name = job->name->name;
-    task.token = challenge->token;
-    task.key_authorization = acme_account_key_authorization(account, challenge->token, job->pool);
-    task.now = job->context->now();
-    if (task.key_authorization == NULL)
+    describe(&task, job, challenge->token);
+    task.issuers = challenge->issuers;
+    if (task.token != NULL && task.key_authorization == NULL)
         return base_error_set(err, BASE_ERROR_LOCAL, APR_EGENERAL, "the account has no key");
-    if ((rv = kind->publish(&task, job->pool, err)) != APR_SUCCESS)
+    if ((rv = publish(job, kind, &task, err)) != APR_SUCCESS)
         return rv;
     base_step(BASE_STEP_PUBLISHED);
     rv = ask(job, url, challenge, err);
     if (rv == APR_SUCCESS)
         rv = acme_authorization_wait(account, url, kind->type, job->pool, err);
+    if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION)
+        job->validations++;
     if (rv == APR_SUCCESS)
         base_step(BASE_STEP_AUTHORIZED);
     if (rv == APR_SUCCESS || err->kind != BASE_ERROR_CANCELLED)
@@ -140,7 +170,8 @@ static apr_status_t prove(manager_job_t *job, const char *url, const challenge_k
     return rv;
 }
 
-/* Make one authorization valid with a kind. APR_ENOTIMPL when the CA does not offer it. */
+/* Make one authorization valid with a kind. APR_ENOTIMPL when the CA was not asked: it does not offer the
+ * kind, or there is nothing for it to see. */
 static apr_status_t authorize_one(manager_job_t *job, const char *url, const challenge_kind_t *kind,
                                   base_error_t *err)
 {
@@ -153,7 +184,7 @@ static apr_status_t authorize_one(manager_job_t *job, const char *url, const cha
     if (authorization->status == ACME_OBJECT_INVALID)
         return base_error_set(err, BASE_ERROR_VALIDATION, APR_EGENERAL,
                               "the CA holds the authorization for invalid");
-    if (strcmp(authorization->identifier, job->name->name) != 0)
+    if (!base_identifier_is_same(authorization->identifier, base_identifier_base(job->name->name)))
         return base_error_set(err, BASE_ERROR_VALIDATION, APR_EGENERAL,
                               "the CA asks to prove another name, %s", authorization->identifier);
     challenge = acme_authorization_find_challenge(authorization, kind->type);
@@ -161,10 +192,8 @@ static apr_status_t authorize_one(manager_job_t *job, const char *url, const cha
         return base_error_set(err, BASE_ERROR_VALIDATION, APR_ENOTIMPL,
                               "the CA does not offer %s for it", kind->type);
     rv = prove(job, url, kind, challenge, err);
-    if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION) {
-        job->validations++;
+    if (rv != APR_SUCCESS && rv != APR_ENOTIMPL && err->kind == BASE_ERROR_VALIDATION)
         acme_authorization_deactivate(job->ca->account, url, job->pool);
-    }
     return rv;
 }
 
@@ -184,7 +213,7 @@ static apr_status_t authorize_all(manager_job_t *job, const challenge_kind_t *ki
 
 apr_status_t manager_authorize_run(manager_job_t *job, manager_authorize_place_t *place, base_error_t *err)
 {
-    const challenge_kind_t *kinds[KINDS_MAX];
+    const challenge_kind_t *kinds[MANAGER_POLICY_CHALLENGES_MAX];
     int i, n = choose_kinds(job, kinds);
     base_error_t first;
     apr_status_t rv = APR_SUCCESS;
@@ -200,7 +229,7 @@ apr_status_t manager_authorize_run(manager_job_t *job, manager_authorize_place_t
             return rv;
         base_log(BASE_LOG_INFO, "AC0113", job->name->name, "%s failed: %s %s; %s", kinds[i]->type,
                  err->type, err->detail, i + 1 < n ? kinds[i + 1]->type : "no other kind is tried now");
-        if (rv != APR_ENOTIMPL)     /* the same order can go on with a kind that is offered */
+        if (rv != APR_ENOTIMPL)     /* the same order can go on with another kind */
             manager_saved_forget(job);
         if (first.kind == BASE_ERROR_NONE || first.status == APR_ENOTIMPL) {
             first = *err;
@@ -210,6 +239,7 @@ apr_status_t manager_authorize_run(manager_job_t *job, manager_authorize_place_t
     }
     *err = first;
     if (first.kind == BASE_ERROR_NONE)
-        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EGENERAL, "no kind of challenge is configured");
+        return base_error_set(err, BASE_ERROR_OPERATOR, APR_EGENERAL, "no kind of challenge is configured "
+                              "that can prove it");
     return rv;
 }

@@ -19,6 +19,7 @@ typedef apr_status_t manager_authorize_place_t(manager_job_t *job, base_error_t 
  * validations are risked than the ledger has left: CAs count failed ones. Sets job->challenge,
  * counts job->validations, withdraws every answer it published, unless this child is stopped: then the CA may
  * still come for it, and the order is resumed.
+ * @return APR_ENOTIMPL when the CA was asked nothing, so that the order is as good as before
  */
 apr_status_t manager_authorize_run(manager_job_t *job, manager_authorize_place_t *place, base_error_t *err);
 

@@ -8,6 +8,7 @@
 
 #include "acme/order.h"
 #include "acme/order_list.h"
+#include "base/identifier.h"
 #include "base/log.h"
 #include "base/step.h"
 #include "crypto/bundle.h"
@@ -181,6 +182,12 @@ static int is_of_use(const acme_order_t *order, apr_time_t now)
     return order->status != ACME_OBJECT_INVALID;
 }
 
+/* Does the CA know an account of ours, as far as that is known? */
+static int has_account(const manager_job_t *job)
+{
+    return acme_account_url(job->ca->account, job->pool) != NULL;
+}
+
 /* Go on with the saved order whose URL is known. */
 static apr_status_t resume_known(manager_job_t *job, const char *url, base_error_t *err)
 {
@@ -193,6 +200,8 @@ static apr_status_t resume_known(manager_job_t *job, const char *url, base_error
     }
     if (rv != APR_SUCCESS && err->kind != BASE_ERROR_GONE && err->kind != BASE_ERROR_OPERATOR)
         return rv;
+    if (rv != APR_SUCCESS && !has_account(job))
+        return err->status = APR_EGENERAL;      /* the account is lost, too: it comes before a new order */
     base_log(BASE_LOG_INFO, "AC0112", job->name->name,
              "the saved order %s is of no use any more; a new one is placed", url);
     base_error_clear(err);
@@ -220,8 +229,10 @@ static apr_status_t resume_order(manager_job_t *job, base_error_t *err)
 {
     const char *url = NULL;
 
-    if (manager_saved_load(job, &url) != APR_SUCCESS)
+    if (manager_saved_load(job, &url) != APR_SUCCESS) {
+        manager_authorize_withdraw_left(job);
         return APR_NOTFOUND;
+    }
     return url != NULL ? resume_known(job, url, err) : resume_unknown(job, err);
 }
 
@@ -450,7 +461,7 @@ static apr_status_t obtain_once(manager_job_t *job, crypto_bundle_t **bundle, ba
         base_step(BASE_STEP_FINALIZED);
         rv = download_and_store(job, bundle, err);
     }
-    if (rv != APR_SUCCESS && err->kind == BASE_ERROR_VALIDATION)
+    if (rv != APR_SUCCESS && rv != APR_ENOTIMPL && err->kind == BASE_ERROR_VALIDATION)
         manager_saved_forget(job);
     return rv;
 }
@@ -463,7 +474,11 @@ static apr_status_t obtain(manager_job_t *job, crypto_bundle_t **bundle, base_er
     if (rv != APR_SUCCESS && err->kind == BASE_ERROR_GONE) {
         base_log(BASE_LOG_WARNING, "AC0114", job->name->name, "the CA has lost the account or the "
                  "order: %s; both are made anew", err->detail);
-        manager_saved_forget(job);
+        /* With another account the answer that the order left published is withdrawn first. */
+        if (has_account(job))
+            manager_saved_forget(job);
+        EVP_PKEY_free(job->key);
+        job->key = NULL;
         base_error_clear(err);
         rv = obtain_once(job, bundle, err);
     }
@@ -691,11 +706,33 @@ static void order(manager_job_t *job, manager_order_result_t *result)
     crypto_bundle_free(bundle);
 }
 
+/* A name that no line lists needs no certificate of its own while that of a wildcard above it serves.
+ * @param until set to its end */
+static int is_covered(const manager_job_t *job, apr_time_t *until)
+{
+    char wildcard[BASE_HOSTNAME_SIZE];
+    manager_policy_name_t cover = *job->name;
+    crypto_bundle_t *bundle = NULL;
+    base_error_t ignored;
+    int damaged = 0;
+
+    if (job->name->vhost == NULL
+        || (cover.name = base_identifier_wildcard_of(wildcard, job->name->name)) == NULL
+        || load_certificate(&bundle, &damaged, job->context, &cover, job->pool, &ignored) != APR_SUCCESS)
+        return 0;
+    *until = bundle->not_after;
+    base_log(BASE_LOG_INFO, "AC0136", job->name->name, "not ordered: the certificate of %s serves it; it is "
+             "looked at again when that ends", wildcard);
+    crypto_bundle_free(bundle);
+    return 1;
+}
+
 /* Under the name's lock. */
 static void run_locked(manager_job_t *job, manager_order_result_t *result)
 {
     const manager_order_context_t *context = job->context;
     crypto_bundle_t *bundle = NULL;
+    apr_time_t covered_until = 0;
 
     base_step(BASE_STEP_LOCKED);
     examine(context, job->name, result, &job->ledger, &bundle, job->pool);
@@ -706,6 +743,8 @@ static void run_locked(manager_job_t *job, manager_order_result_t *result)
     if (bundle != NULL && result->issuer == job->task->ca && !acme_of(job)->no_renewal_info)
         job->replaces = crypto_cert_renewal_id(bundle->leaf, job->pool);
     crypto_bundle_free(bundle);
+    if (result->due <= now_of(job) && result->next <= now_of(job) && is_covered(job, &covered_until))
+        result->next = result->due = covered_until;
     if (result->due <= now_of(job) && result->next <= now_of(job)) {
         order(job, result);
         return;
@@ -745,6 +784,7 @@ static void settle_unlocked(manager_job_t *job, apr_status_t status, manager_ord
 void manager_order_run(const manager_order_context_t *context, const manager_order_task_t *task,
                        manager_order_result_t *result, apr_pool_t *pool)
 {
+    char stem[BASE_IDENTIFIER_STEM_SIZE];
     manager_job_t job;
     cache_lock_t *lock = NULL;
     apr_status_t rv;
@@ -759,7 +799,7 @@ void manager_order_run(const manager_order_context_t *context, const manager_ord
     job.started = context->now();
     manager_policy_cache_key(job.name, job.cache_key);
     job.funded = task->funded;
-    rv = cache_lock(context->cache, job.name->name, &lock);
+    rv = cache_lock(context->cache, base_identifier_stem(stem, job.name->name), &lock);
     if (rv == APR_SUCCESS) {
         run_locked(&job, result);
         cache_unlock(lock);
@@ -781,11 +821,11 @@ void manager_order_run(const manager_order_context_t *context, const manager_ord
 void manager_order_note_visit(const manager_order_context_t *context, const manager_policy_name_t *name,
                               apr_time_t visited, apr_pool_t *pool)
 {
-    char key[MANAGER_POLICY_CACHE_KEY_SIZE];
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE], stem[BASE_IDENTIFIER_STEM_SIZE];
     cache_lock_t *lock = NULL;
     manager_ledger_t ledger;
 
-    if (cache_lock(context->cache, name->name, &lock) != APR_SUCCESS)
+    if (cache_lock(context->cache, base_identifier_stem(stem, name->name), &lock) != APR_SUCCESS)
         return;
     manager_ledger_load(&ledger, context->cache, manager_policy_cache_key(name, key), pool);
     ledger.visited = visited;

@@ -27,6 +27,7 @@ typedef struct manager_order_context_t {
     manager_ask_t *ask;                 /* endpoints of AutocertHostPolicy */
     shared_versions_t *versions;        /* raised when a certificate is stored */
     shared_names_t *present;            /* cache keys of certificates that are there */
+    const challenge_listeners_t *listeners;     /* of this server; NULL: it is not to look at itself */
     apr_time_t (*now)(void);
 } manager_order_context_t;
 

@@ -6,8 +6,8 @@
 #include <apr_hash.h>
 #include <apr_strings.h>
 
-#include "base/hostname.h"
-#include "challenge/challenge.h"
+#include "challenge/dns_command.h"
+#include "challenge/resolver.h"
 #include "crypto/csr.h"
 
 #define RSA_SUFFIX "+rsa"
@@ -25,6 +25,7 @@ struct manager_policy_t {
     apr_pool_t *pool;
     apr_array_header_t *names;      /* of manager_policy_name_t * */
     apr_hash_t *by_name;
+    int wildcards;                  /* of the names, how many are such */
     apr_array_header_t *vhosts;     /* of const manager_policy_vhost_t * */
 };
 
@@ -35,6 +36,7 @@ manager_policy_t *manager_policy_create(apr_pool_t *pool)
     policy->pool = pool;
     policy->names = apr_array_make(pool, 16, sizeof(manager_policy_name_t *));
     policy->by_name = apr_hash_make(pool);
+    policy->wildcards = 0;
     policy->vhosts = apr_array_make(pool, 4, sizeof(const manager_policy_vhost_t *));
     return policy;
 }
@@ -53,12 +55,23 @@ void manager_policy_add(manager_policy_t *policy, const char *name,
     entry->settings = settings;
     entry->alias = alias != 0;
     apr_hash_set(policy->by_name, name, APR_HASH_KEY_STRING, entry);
+    policy->wildcards += base_identifier_kind(name) == BASE_IDENTIFIER_WILDCARD;
     APR_ARRAY_PUSH(policy->names, manager_policy_name_t *) = entry;
 }
 
 const manager_policy_name_t *manager_policy_find(const manager_policy_t *policy, const char *name)
 {
     return apr_hash_get(policy->by_name, name, APR_HASH_KEY_STRING);
+}
+
+const manager_policy_name_t *manager_policy_find_wildcard(const manager_policy_t *policy, const char *name)
+{
+    char wildcard[BASE_HOSTNAME_SIZE];
+
+    if (policy->wildcards == 0 || !base_identifier_wildcard_of(wildcard, name)) {
+        return NULL;
+    }
+    return manager_policy_find(policy, wildcard);
 }
 
 const apr_array_header_t *manager_policy_names(const manager_policy_t *policy)
@@ -91,10 +104,10 @@ const manager_policy_vhost_t *manager_policy_find_vhost(const manager_policy_t *
 
 /* --- Names that no line lists --- */
 
-/* What no rule is asked about. */
+/* What no rule is asked about: wildcards and addresses are listed, or nobody's. */
 static int is_hopeless(const manager_policy_vhost_t *vhost, const char *name)
 {
-    return base_hostname_is_made_up(name)
+    return base_identifier_kind(name) != BASE_IDENTIFIER_DNS || base_hostname_is_made_up(name)
         || (vhost->public_ca && base_hostname_special_use(name) != NULL);
 }
 
@@ -252,6 +265,35 @@ crypto_key_type_t manager_policy_key_type(const manager_policy_name_t *name)
 
 /* --- Settings --- */
 
+int manager_policy_challenges(const manager_policy_name_t *name, const challenge_kind_t *kinds[], int max)
+{
+    const apr_array_header_t *wanted = name->settings->challenges;
+    base_identifier_kind_t identifier = base_identifier_kind(name->name);
+    int n = 0;
+
+    for (int i = 0; i < wanted->nelts && n < max; i++) {
+        const challenge_kind_t *kind = APR_ARRAY_IDX(wanted, i, const challenge_kind_t *);
+
+        if (kind->proves & identifier) {
+            kinds[n++] = kind;
+        }
+    }
+    return n;
+}
+
+int manager_policy_uses_dns(const manager_policy_name_t *name)
+{
+    const challenge_kind_t *kinds[MANAGER_POLICY_CHALLENGES_MAX];
+    int n = manager_policy_challenges(name, kinds, MANAGER_POLICY_CHALLENGES_MAX);
+
+    for (int i = 0; i < n; i++) {
+        if (kinds[i]->uses_dns) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
 static int count_of(const apr_array_header_t *array)
 {
     return array ? array->nelts : 0;
@@ -269,6 +311,30 @@ static int challenges_equal(const apr_array_header_t *a, const apr_array_header_
         }
     }
     return 1;
+}
+
+static int texts_equal(const char *a, const char *b)
+{
+    return a == b || (a && b && strcmp(a, b) == 0);
+}
+
+static int commands_equal(const challenge_dns_command_t *a, const challenge_dns_command_t *b)
+{
+    int i;
+
+    if (!a || !b) {
+        return a == b;
+    }
+    for (i = 0; a->argv[i] && texts_equal(a->argv[i], b->argv[i]); i++)
+        ;
+    return !a->argv[i] && !b->argv[i] && texts_equal(a->secret_file, b->secret_file)
+        && a->timeout == b->timeout;
+}
+
+/* The resolver is one for the whole server. */
+static int dns_equal(const challenge_dns_t *a, const challenge_dns_t *b)
+{
+    return a == b || (a && b && a->wait == b->wait && commands_equal(a->command, b->command));
 }
 
 static int extensions_equal(const apr_array_header_t *a, const apr_array_header_t *b)
@@ -307,7 +373,7 @@ int manager_policy_settings_equal(const manager_policy_settings_t *a,
 {
     return a == b
         || (key_types_equal(a, b) && renewals_equal(&a->renewal, &b->renewal) && a->retire == b->retire
-            && challenges_equal(a->challenges, b->challenges)
+            && challenges_equal(a->challenges, b->challenges) && dns_equal(a->dns, b->dns)
             && extensions_equal(a->extensions, b->extensions));
 }
 
@@ -337,12 +403,22 @@ static apr_uint64_t mix_number(apr_uint64_t hash, apr_size_t number)
     return mix_text(hash, text);
 }
 
+/* What a change of may make a failure good. */
+static apr_uint64_t mix_command(apr_uint64_t hash, const challenge_dns_command_t *command)
+{
+    for (int i = 0; command && command->argv[i]; i++) {
+        hash = mix_text(hash, command->argv[i]);
+    }
+    return hash;
+}
+
 static apr_uint64_t mix_settings(apr_uint64_t hash, const manager_policy_settings_t *settings)
 {
     hash = mix_number(hash, (apr_size_t)count_of(settings->challenges));
     for (int i = 0; i < count_of(settings->challenges); i++) {
         hash = mix_text(hash, APR_ARRAY_IDX(settings->challenges, i, const challenge_kind_t *)->type);
     }
+    hash = mix_command(hash, settings->dns ? settings->dns->command : NULL);
     hash = mix_number(hash, (apr_size_t)settings->kinds);
     for (int i = 0; i < settings->kinds; i++) {
         hash = mix_text(hash, crypto_key_type_name(settings->key_types[i]));
@@ -379,22 +455,20 @@ apr_uint64_t manager_policy_fingerprint(const manager_policy_settings_t *setting
 const char *manager_policy_cache_key(const manager_policy_name_t *name,
                                      char key[MANAGER_POLICY_CACHE_KEY_SIZE])
 {
-    apr_snprintf(key, MANAGER_POLICY_CACHE_KEY_SIZE, "%s%s", name->name,
+    char stem[BASE_IDENTIFIER_STEM_SIZE];
+
+    apr_snprintf(key, MANAGER_POLICY_CACHE_KEY_SIZE, "%s%s", base_identifier_stem(stem, name->name),
                  crypto_key_type_is_rsa(manager_policy_key_type(name)) ? RSA_SUFFIX : "");
     return key;
 }
 
 int manager_policy_parse_cache_key(const char *key, char name[BASE_HOSTNAME_SIZE], int *rsa)
 {
-    size_t len = strcspn(key, "+");
+    const size_t suffix = sizeof(RSA_SUFFIX) - 1;
+    size_t len = strlen(key);
 
-    *rsa = strcmp(key + len, RSA_SUFFIX) == 0;
-    if (key[len] != '\0' && !*rsa) {
-        return 0;
-    }
-    /* Also other spellings than the one we use are no keys of ours. */
-    return base_hostname_from_client(name, key, len) && strlen(name) == len
-        && memcmp(name, key, len) == 0;
+    *rsa = len > suffix && strcmp(key + len - suffix, RSA_SUFFIX) == 0;
+    return base_identifier_from_stem(name, key, *rsa ? len - suffix : len) != NULL;
 }
 
 /* How long before its end a certificate of this lifetime is renewed. */

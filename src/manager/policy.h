@@ -14,12 +14,14 @@
 #include <apr_time.h>
 
 #include "base/error.h"
-#include "base/hostname.h"
+#include "base/identifier.h"
+#include "challenge/challenge.h"
 #include "crypto/key.h"
 #include "manager/ask.h"
 #include "manager/ca.h"
 #include "manager/host_file.h"
 
+#define MANAGER_POLICY_CHALLENGES_MAX 8     /* kinds of challenge for one name */
 #define MANAGER_POLICY_KINDS 2          /* kinds of key that one name can have */
 
 /** When a certificate is renewed (AutocertRenewBefore). */
@@ -32,6 +34,7 @@ typedef struct manager_policy_renewal_t {
 /** What the names of one vhost have in common; borrowed from the configuration. */
 typedef struct manager_policy_settings_t {
     const apr_array_header_t *challenges;   /* of const challenge_kind_t *, preferred first */
+    const challenge_dns_t *dns;             /* for the kinds among them that use DNS; NULL: none does */
     crypto_key_type_t key_types[MANAGER_POLICY_KINDS];  /* the usual one, then the one for clients
                                                that cannot use it */
     int kinds;                              /* how many of them there are: 1 or 2 */
@@ -67,7 +70,7 @@ typedef struct manager_policy_vhost_t {
 
 /** One name and kind of key: what has one certificate. A plain value: handshakes make theirs. */
 typedef struct manager_policy_name_t {
-    const char *name;               /* A-label */
+    const char *name;               /* identifier, see base/identifier.h */
     const manager_policy_settings_t *settings;
     int kind;                       /* which of the settings' key types */
     int alias;                      /* not the ServerName of its vhost: obtained after those
@@ -87,6 +90,9 @@ void manager_policy_add(manager_policy_t *policy, const char *name,
 
 /** Find a listed name (of the first kind) or NULL. Lock-free; for handshakes too. */
 const manager_policy_name_t *manager_policy_find(const manager_policy_t *policy, const char *name);
+
+/** Find the listed wildcard that covers a DNS name, or NULL. Lock-free; for handshakes too. */
+const manager_policy_name_t *manager_policy_find_wildcard(const manager_policy_t *policy, const char *name);
 
 /** All listed names in the order they were added: of manager_policy_name_t *. */
 const apr_array_header_t *manager_policy_names(const manager_policy_t *policy);
@@ -143,13 +149,21 @@ crypto_key_type_t manager_policy_key_type(const manager_policy_name_t *name);
 apr_uint64_t manager_policy_fingerprint(const manager_policy_settings_t *settings,
                                         const apr_array_header_t *cas);
 
+/** The first kinds of challenge of a name that can prove it, at most max, preferred first.
+ * @return how many */
+int manager_policy_challenges(const manager_policy_name_t *name, const challenge_kind_t *kinds[], int max);
+
+/** Non-zero when one of them uses DNS: its order may take minutes without anybody being at fault. */
+int manager_policy_uses_dns(const manager_policy_name_t *name);
+
 /** Non-zero when two settings mean the same for a name. */
 int manager_policy_settings_equal(const manager_policy_settings_t *a,
                                   const manager_policy_settings_t *b);
 
-#define MANAGER_POLICY_CACHE_KEY_SIZE (BASE_HOSTNAME_SIZE + 4)
+#define MANAGER_POLICY_CACHE_KEY_SIZE (BASE_IDENTIFIER_STEM_SIZE + 4)
 
-/** The cache key of a name's certificate: the name, "+rsa" behind it for RSA keys. @return key */
+/** The cache key of a name's certificate: its stem (base/identifier.h), "+rsa" behind it for RSA keys.
+ * @return key */
 const char *manager_policy_cache_key(const manager_policy_name_t *name,
                                      char key[MANAGER_POLICY_CACHE_KEY_SIZE]);
 

@@ -6,6 +6,7 @@
 #include <apr_strings.h>
 #include <openssl/crypto.h>
 
+#include "base/identifier.h"
 #include "base/json.h"
 #include "crypto/key.h"
 
@@ -86,8 +87,12 @@ apr_status_t manager_saved_load(manager_job_t *job, const char **url)
     json_int_t interruptions = base_json_integer(record, "interruptions", 0);
 
     *url = NULL;
+    if (!is_same(base_json_string(record, "ca"), job->ca->config->acme.directory_url))
+        return APR_NOTFOUND;
+    job->asked = base_json_string(record, "asked");
+    job->asked_type = job->asked != NULL ? base_json_string(record, "type") : NULL;
+    job->asked_token = job->asked != NULL ? base_json_string(record, "token") : NULL;
     if (pem == NULL || (order == NULL && placed_at == 0)
-        || !is_same(base_json_string(record, "ca"), job->ca->config->acme.directory_url)
         || !is_same(base_json_string(record, "account"), acme_account_url(job->ca->account, job->pool))
         || crypto_key_read(&job->key, pem, strlen(pem), NULL) != APR_SUCCESS)
         return APR_NOTFOUND;
@@ -98,9 +103,6 @@ apr_status_t manager_saved_load(manager_job_t *job, const char **url)
     }
     *url = order;
     job->placed_at = placed_at;
-    job->asked = base_json_string(record, "asked");
-    job->asked_type = job->asked != NULL ? base_json_string(record, "type") : NULL;
-    job->asked_token = job->asked != NULL ? base_json_string(record, "token") : NULL;
     job->asked_at = moment(record, "asked_at");
     job->interruptions = interruptions >= 0 && interruptions <= INTERRUPTIONS_LIMIT ? (int)interruptions
                                                                                    : INTERRUPTIONS_LIMIT;
@@ -139,9 +141,10 @@ int manager_saved_ca(const manager_order_context_t *context, const manager_polic
 void manager_saved_tidy(const manager_order_context_t *context, const manager_policy_name_t *name,
                         apr_pool_t *pool)
 {
+    char stem[BASE_IDENTIFIER_STEM_SIZE];
     cache_lock_t *lock = NULL;
 
-    if (cache_lock(context->cache, name->name, &lock) != APR_SUCCESS)
+    if (cache_lock(context->cache, base_identifier_stem(stem, name->name), &lock) != APR_SUCCESS)
         return;
     cache_remove(context->cache, AUTOCERT_CACHE_PRIVATE, key_of(name, pool), pool);
     cache_unlock(lock);

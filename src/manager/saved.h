@@ -20,7 +20,8 @@ apr_status_t manager_saved_store(manager_job_t *job, base_error_t *err);
 /**
  * Read the record of an order of this job's CA and account into key, asked*, placed_at.
  * @param url set to the order's URL, NULL when it was about to be placed
- * @return APR_NOTFOUND when there is none that this job can go on with
+ * @return APR_NOTFOUND when there is none that this job can go on with; of one of another account of this CA
+ *         asked_type and asked_token are read all the same, so that its answer can be withdrawn
  */
 apr_status_t manager_saved_load(manager_job_t *job, const char **url);
 

@@ -16,6 +16,7 @@
 
 #include "acme/account.h"
 #include "base/log.h"
+#include "challenge/resolver.h"
 #include "manager/calendar.h"
 #include "manager/order.h"
 #include "manager/queue.h"
@@ -56,6 +57,7 @@ struct manager_scheduler_t {
     manager_order_context_t context;
     manager_queue_t *queue;         /* dispatcher only, but for the name of a running worker's item */
     manager_calendar_t *calendar;
+    int dns_running;                /* workers with a name that DNS may prove, as dispatch() knows it */
     int walking;                    /* the calendar has more to look at */
     int summarized;                 /* AC0001 is written */
     apr_array_header_t *endpoints;  /* of const manager_ask_endpoint_t * */
@@ -295,6 +297,8 @@ static int place(void *baton, manager_queue_item_t *item, apr_time_t now, apr_ti
     const manager_scheduler_t *scheduler = baton;
     manager_ca_choice_t choice;
 
+    if (scheduler->dns_running >= MANAGER_SCHEDULER_DNS_WORKERS && manager_policy_uses_dns(&item->name))
+        return 0;       /* a worker that ends wakes the dispatcher */
     if (manager_queue_only_asks(item, now)) {
         const manager_ca_t *ca = item->issuer >= 0 ? manager_ca_at(scheduler->context.cas, item->issuer)
                                                    : NULL;
@@ -680,6 +684,19 @@ static int count_demand(const manager_scheduler_t *scheduler)
     return demand;
 }
 
+/* Those with a name that DNS may prove. */
+static int count_dns(const manager_scheduler_t *scheduler)
+{
+    int dns = 0, i;
+
+    for (i = 0; i < MANAGER_SCHEDULER_WORKERS; i++) {
+        const worker_t *worker = &scheduler->worker[i];
+
+        dns += worker->item != NULL && manager_policy_uses_dns(&worker->item->name);
+    }
+    return dns;
+}
+
 /* Hand out what is due. */
 static void dispatch(manager_scheduler_t *scheduler, apr_time_t now,
                      apr_time_t *wake)
@@ -688,6 +705,7 @@ static void dispatch(manager_scheduler_t *scheduler, apr_time_t now,
     fund_t funding = FUND_GO;
     worker_t *worker;
 
+    scheduler->dns_running = count_dns(scheduler);
     while (funding != FUND_STOP && (worker = find_idle_worker(scheduler)) != NULL) {
         manager_queue_item_t *item = manager_queue_choose(scheduler->queue, now, place, scheduler,
                                                           demand >= MANAGER_SCHEDULER_DEMAND_WORKERS, wake);
@@ -700,6 +718,7 @@ static void dispatch(manager_scheduler_t *scheduler, apr_time_t now,
         if (funding == FUND_GO) {
             hand_over(scheduler, worker, &work);
             demand += task.demand;
+            scheduler->dns_running += manager_policy_uses_dns(&item->name);
         }
     }
 }
@@ -857,7 +876,7 @@ apr_status_t manager_scheduler_start(manager_scheduler_t **out,
     scheduler->stop = stop;
     list_rules(scheduler, pool);
     scheduler->canary_next = scheduler->endpoints->nelts;
-    if ((rv = acme_http_init()) != APR_SUCCESS
+    if ((rv = acme_http_init()) != APR_SUCCESS || (rv = challenge_resolver_init()) != APR_SUCCESS
         || (rv = manager_ca_create(&scheduler->context.cas, config->cas, config->cache, stop, config->now,
                                    pool)) != APR_SUCCESS
         || (rv = manager_ask_create(&scheduler->context.ask, scheduler->endpoints, stop, config->now, pool))
@@ -874,6 +893,7 @@ apr_status_t manager_scheduler_start(manager_scheduler_t **out,
     scheduler->context.configs = config->cas;
     scheduler->context.now = config->now;
     scheduler->context.present = config->present;
+    scheduler->context.listeners = config->listeners;
     scheduler->queue = manager_queue_create(config->policy, pool);
     scheduler->calendar = manager_calendar_create(config->policy, &scheduler->context, config->visits, pool);
     rv = start_threads(scheduler, pool);

@@ -19,6 +19,8 @@
 #define MANAGER_SCHEDULER_WORKERS 16    /* orders side by side */
 #define MANAGER_SCHEDULER_DEMAND_WORKERS 12     /* of them, for names that clients came for: renewals
                                            always find a worker */
+#define MANAGER_SCHEDULER_DNS_WORKERS 8 /* of them, for names that DNS may prove: programs may hang, and
+                                           others are not to wait for them */
 #define MANAGER_SCHEDULER_CANARY_EVERY apr_time_from_sec(3600)
 #define MANAGER_SCHEDULER_FILES_EVERY apr_time_from_sec(2)  /* host files are compared so often */
 
@@ -34,6 +36,7 @@ typedef struct manager_scheduler_config_t {
     shared_segment_t *segment;
     shared_names_t *present;            /* set of the certificates in the cache */
     shared_names_t *visits;             /* set of those that clients came for */
+    const challenge_listeners_t *listeners;     /* of this server; NULL: it does not look at itself */
     int wake_fd;                        /* readable when a request was added; drained here; -1: none */
     apr_time_t (*now)(void);            /* the clock */
 } manager_scheduler_config_t;

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "acme/authorization.h"
+#include "base/identifier.h"
 #include "test_acme_order.h"
 
 #define TOKEN "abcdefghijklmnopqrstuvwx"
@@ -38,6 +39,96 @@ static void test_authorization(void **state)
     assert_int_equal(challenge->problem.kind, BASE_ERROR_NONE);
     assert_null(acme_authorization_find_challenge(authz, "dns-01"));
     assert_null(acme_authorization_find_challenge(authz, "new-kind"));
+}
+
+#define PERSIST(type, members) "{\"type\":\"" type "\",\"url\":\"$U/c\"," members "}"
+#define OFFER(challenges) "{\"status\":\"pending\",\"wildcard\":true,\"identifier\":{\"type\":\"dns\"," \
+    "\"value\":\"example.org\"},\"challenges\":[" challenges "]}"
+
+/* The issuers that an offer names, joined; NULL when it cannot be used. */
+static const char *issuers_of(fixture_t *f, const char *body)
+{
+    const acme_authorization_challenge_t *challenge;
+    acme_authorization_t *authz;
+
+    script_drop(f->script, "POST /authz");
+    script_add(f->script, "POST /authz", 200, "", body);
+    assert_int_equal(acme_authorization_read(&authz, f->account, url(f, "/authz"), f->pool, &f->err),
+                     APR_SUCCESS);
+    assert_int_equal(authz->challenges->nelts, 1);
+    challenge = acme_authorization_find_challenge(authz, "dns-persist-01");
+    if (challenge == NULL) {
+        return NULL;
+    }
+    assert_null(challenge->token);
+    return apr_array_pstrcat(f->pool, challenge->issuers, ' ');
+}
+
+static void test_issuers(void **state)
+{
+    static const struct {
+        const char *members, *issuers;
+    } rows[] = {
+        { "\"issuer-domain-names\":[\"ca.example\"]", "ca.example" },
+        { "\"issuer-domain-names\":[\"CA.Example\",\"other.example\"]", "ca.example other.example" },
+        { "\"issuer-domain-names\":[\"ca.example\",\"; x=y\",7,null,\"\",\"a\\nb.example\",\"*.x.example\","
+          "\"\u00e9.example\",\"b.example\"]", "ca.example b.example" },
+        { "\"issuer-domain-names\":[\"a.b\",\"a.c\",\"a.d\",\"a.e\",\"a.f\",\"a.g\",\"a.h\",\"a.i\",\"a.j\","
+          "\"a.k\"]", "a.b a.c a.d a.e a.f a.g a.h a.i a.j a.k" },
+        { "\"issuer-domain-names\":[\"a.b\",\"a.c\",\"a.d\",\"a.e\",\"a.f\",\"a.g\",\"a.h\",\"a.i\",\"a.j\","
+          "\"a.k\",\"a.l\"]", NULL },
+        { "\"issuer-domain-names\":[]", NULL }, { "\"issuer-domain-names\":[\"a b\"]", NULL },
+        { "\"issuer-domain-names\":\"ca.example\"", NULL }, { "\"issuer-domain-names\":null", NULL },
+        { "\"x\":1", NULL },
+        /* It has no token: one alone is of no use. */
+        { "\"token\":\"" TOKEN "\"", NULL },
+        { "\"token\":\"" TOKEN "\",\"issuer-domain-names\":[\"ca.example\"]", "ca.example" },
+    };
+    fixture_t *f = *state;
+    const char *long_name = "a.example";
+    size_t i;
+
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        const char *body = apr_psprintf(f->pool, OFFER(PERSIST("dns-persist-01", "%s")), rows[i].members);
+        const char *issuers = issuers_of(f, body);
+
+        if (rows[i].issuers == NULL) {
+            assert_null(issuers);
+        }
+        else {
+            assert_non_null(issuers);
+            assert_string_equal(issuers, rows[i].issuers);
+        }
+    }
+    for (i = 0; i < 61; i++) {
+        long_name = apr_pstrcat(f->pool, "aaa.", long_name, NULL);
+    }
+    assert_int_equal(strlen(long_name), 253);
+    assert_string_equal(issuers_of(f, apr_psprintf(f->pool, OFFER(PERSIST("dns-persist-01", "%s\"%s\"]")),
+                                                   "\"issuer-domain-names\":[", long_name)), long_name);
+    assert_null(issuers_of(f, apr_psprintf(f->pool, OFFER(PERSIST("dns-persist-01", "%s\"a%s\"]")),
+                                           "\"issuer-domain-names\":[", long_name)));
+}
+
+/* Issuers make up for no token where one is needed. The base name of a wildcard, an address. */
+static void test_identifiers(void **state)
+{
+    fixture_t *f = *state;
+    acme_authorization_t *authz;
+
+    script_add(f->script, "POST /authz", 200, "",
+               OFFER(PERSIST("dns-01", "\"issuer-domain-names\":[\"ca.example\"]")));
+    script_add(f->script, "POST /authz", 200, "", "{\"status\":\"pending\",\"identifier\":{\"type\":\"ip\","
+               "\"value\":\"2001:DB8:0:0:0:0:0:1\"},\"challenges\":[]}");
+    assert_int_equal(acme_authorization_read(&authz, f->account, url(f, "/authz"), f->pool, &f->err),
+                     APR_SUCCESS);
+    assert_null(acme_authorization_find_challenge(authz, "dns-01"));
+    assert_string_equal(authz->identifier, "example.org");
+    assert_true(authz->wildcard);
+    assert_int_equal(acme_authorization_read(&authz, f->account, url(f, "/authz"), f->pool, &f->err),
+                     APR_SUCCESS);
+    assert_true(base_identifier_is_same(authz->identifier, "2001:db8::1"));
+    assert_false(authz->wildcard);
 }
 
 static void test_authorization_gone(void **state)
@@ -252,6 +343,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SERVER(test_authorization),
+        WITH_SERVER(test_issuers),
+        WITH_SERVER(test_identifiers),
         WITH_SERVER(test_authorization_gone),
         WITH_SERVER(test_accept),
         WITH_SERVER(test_accept_reset),

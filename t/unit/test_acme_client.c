@@ -517,6 +517,62 @@ static void test_about_name(void **state)
     }
 }
 
+/* Wildcards by themselves or their base, addresses also by a network around them. */
+static void test_about_identifier(void **state)
+{
+    static const struct {
+        const char *name, *detail;
+        int about;
+    } rows[] = {
+        { "*.example.org", "too many for \"*.example.org\" in the last 1h0m0s", 1 },
+        { "*.example.org", "too many for \"example.org\" in the last 1h0m0s", 1 },
+        { "*.www.example.org", "too many for \"example.org\"", 1 },
+        { "*.example.org", "too many for \"www.example.org\"", 0 },
+        { "*.example.org", "too many for \"*.www.example.org\"", 0 },
+        { "*.example.org", "too many for \"org\"", 0 },
+        { "*.example.org", "this exact set of identifiers", 1 },
+        { "192.0.2.1", "this exact set of identifiers", 1 },
+        { "192.0.2.1", "too many for \"192.0.2.1\"", 1 }, { "192.0.2.1", "too many for: 192.0.2.1.", 1 },
+        { "192.0.2.1", "too many for \"192.0.2.1/32\"", 1 },
+        { "192.0.2.1", "too many for \"192.0.2.0/24\"", 1 },
+        { "192.0.2.1", "too many for \"192.0.2.2\"", 0 },
+        { "192.0.2.1", "too many for \"192.0.2.0/32\"", 0 },
+        { "192.0.2.1", "too many for \"192.0.0.0/16\"", 0 },
+        { "192.0.2.1", "too many for \"192.0.2.1/33\"", 0 },
+        { "192.0.2.1", "too many for \"192.0.2.1/\"", 0 }, { "192.0.2.1", "too many for 192.0.2.1/ 32", 0 },
+        { "192.0.2.1", "too many for \"2.1\"", 0 }, { "192.0.2.1", "too many for \"192.0.2.10\"", 0 },
+        { "192.0.2.1", "too many for \"192.0.2.129/25\"", 0 },
+        { "192.0.2.1", "too many for \"192.0.2.3/25\"", 1 },
+        { "192.0.2.1", "too many from 192.0.2.1", 0 }, { "192.0.2.1", "see https://192.0.2.1/x", 0 },
+        { "192.0.2.1", "too many (192.0.2.1: too many failures)", 1 },
+        { "192.0.2.1", "too many (192.0.2.2: too many; 192.0.2.1: too many)", 1 },
+        { "2001:db8::1", "too many for \"2001:db8::1\"", 1 },
+        { "2001:db8::1", "too many for \"2001:0DB8:0:0::1\"", 1 },
+        { "2001:db8::1", "too many for \"2001:db8::/64\" in the last 168h", 1 },
+        { "2001:db8::1", "too many for \"2001:db8:0:1::/64\"", 0 },
+        { "2001:db8::1", "too many for \"2001:db8::/32\"", 0 },
+        { "2001:db8::1", "too many for \"2001:db8::/129\"", 0 },
+        { "2001:db8::1", "too many (2001:db8::1: too many failures)", 1 },
+        { "2001:db8::", "limit for 192.0.2.1, 2001:db8::: too many", 1 },
+        { "2001:db8::1", "too many registrations from this /48 subnet of IPv6 addresses", 0 },
+        { "2001:db8::1", "too many for \"1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1:1\"", 0 },
+        { "2001:db8::1", "for :::::::::::::::::::::::::::::::::::::::::::::::::::::::::::://///", 0 },
+        { "2001:db8::1", "for /64", 0 }, { "2001:db8::1", "for .", 0 }, { "2001:db8::1", "", 0 },
+        { "2001:db8::1", "for \"192.0.2.1\"", 0 }, { "192.0.2.1", "for \"::ffff:192.0.2.1\"", 1 },
+    };
+    base_error_t err;
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        base_error_set(&err, BASE_ERROR_WAIT, APR_EGENERAL, "%s", rows[i].detail);
+        apr_cpystrn(err.type, "rateLimited", sizeof(err.type));
+        if (acme_client_is_about_name(&err, rows[i].name) != rows[i].about) {
+            fail_msg("%s: %s", rows[i].name, rows[i].detail);
+        }
+    }
+}
+
 static void test_inner_problem(void **state)
 {
     base_error_t err;
@@ -602,6 +658,7 @@ int main(void)
         cmocka_unit_test(test_time),
         cmocka_unit_test(test_inner_problem),
         cmocka_unit_test(test_about_name),
+        cmocka_unit_test(test_about_identifier),
         WITH_SERVER(test_directory),
         WITH_SERVER(test_directory_bad),
         WITH_SERVER(test_success),

@@ -560,6 +560,24 @@ static void test_no_redirects(void **state)
     assert_non_null(acme_http_header(f->response, "X-Old"));
 }
 
+/* The URL's host need not exist. */
+static void test_connect_to(void **state)
+{
+    fixture_t *f = *state;
+    acme_http_config_t config = { .user_agent = "test/1", .plain = 1 };
+
+    config.connect_to = apr_psprintf(f->pool, "127.0.0.1:%d", f->server->port);
+    snprintf(f->server->url, sizeof(f->server->url), "http://nowhere.invalid");
+    assert_int_equal(acme_http_create(&f->http, &config, NULL, f->pool), APR_SUCCESS);
+    assert_int_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
+    assert_string_equal(f->response->body, "as asked");
+    assert_int_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
+    assert_int_equal(server_accepts(f->server), 1);
+    snprintf(f->server->url, sizeof(f->server->url), "http://[2001:db8::1]:8080");
+    assert_int_equal(ask(f, "GET", "/hello", NULL, 0), APR_SUCCESS);
+    assert_string_equal(f->response->body, "as asked");
+}
+
 #define WITH_SERVER(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -587,6 +605,7 @@ int main(void)
         WITH_SERVER(test_no_connection),
         cmocka_unit_test_setup_teardown(test_plain, set_up_plain, tear_down),
         cmocka_unit_test_setup_teardown(test_unix_path, set_up_unix, tear_down),
+        cmocka_unit_test_setup_teardown(test_connect_to, set_up_plain, tear_down),
         cmocka_unit_test_setup_teardown(test_no_redirects, set_up_plain, tear_down),
     };
 

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "acme/order.h"
+#include "base/log.h"
 #include "crypto/cert.h"
 #include "test_acme_order.h"
 
@@ -14,11 +15,16 @@
     "\"authorizations\":[\"$U/authz\"],\"finalize\":\"$U/finalize\"" more "}"
 #define VALID_ORDER ORDER("valid", ",\"certificate\":\"/cert\"")
 
-static apr_status_t place(fixture_t *f, const char *replaces)
+static apr_status_t place_for(fixture_t *f, const char *name, const char *replaces)
 {
-    acme_order_request_t wanted = { "www.example.org", replaces };
+    acme_order_request_t wanted = { name, replaces };
 
     return acme_order_create(&f->order, f->account, &wanted, f->pool, &f->err);
+}
+
+static apr_status_t place(fixture_t *f, const char *replaces)
+{
+    return place_for(f, "www.example.org", replaces);
 }
 
 static apr_status_t create(fixture_t *f, const char *headers, const char *body)
@@ -59,15 +65,20 @@ static void test_create(void **state)
 
 #define IDENTIFIERS "{\"identifiers\":[{\"type\":\"dns\",\"value\":\"www.example.org\"}]"
 
+static void start_with_profiles(fixture_t *f, const char *profiles)
+{
+    script_drop(f->script, "GET /dir");
+    script_add(f->script, "GET /dir", 200, "", apr_psprintf(f->pool,
+               "{\"newNonce\":\"$U/nonce\",\"newAccount\":\"$U/account\",\"newOrder\":\"$U/new\","
+               "\"renewalInfo\":\"$U/ari\",\"meta\":{\"profiles\":{%s}}}", profiles));
+    script_restart(f);
+    script_drop(f->script, "POST /new");
+}
+
 /* A CA with renewal information and profiles, as a new process sees it. */
 static void start_modern(fixture_t *f)
 {
-    script_drop(f->script, "GET /dir");
-    script_add(f->script, "GET /dir", 200, "",
-               "{\"newNonce\":\"$U/nonce\",\"newAccount\":\"$U/account\",\"newOrder\":\"$U/new\","
-               "\"renewalInfo\":\"$U/ari\",\"meta\":{\"profiles\":{\"classic\":\"c\",\"short\":\"s\"}}}");
-    script_restart(f);
-    script_drop(f->script, "POST /new");
+    start_with_profiles(f, "\"classic\":\"c\",\"short\":\"s\"");
 }
 
 static void refuse_once(fixture_t *f, int status, const char *type)
@@ -132,6 +143,65 @@ static void test_profile_unknown(void **state)
     assert_int_equal(place(f, NULL), APR_SUCCESS);
     assert_string_equal(last_order(f), IDENTIFIERS "}");
     assert_int_equal(script_seen(f->script, "POST /new"), 1);
+}
+
+static char line[BASE_LOG_LINE_MAX];
+
+/* The last warning. */
+static void keep_line(void *baton, int level, const char *text)
+{
+    if (level <= BASE_LOG_WARNING) {
+        apr_cpystrn(baton, text, BASE_LOG_LINE_MAX);
+    }
+}
+
+#define ADDRESS "{\"identifiers\":[{\"type\":\"ip\",\"value\":\"2001:db8::1\"}]"
+
+static void test_identifiers(void **state)
+{
+    fixture_t *f = *state;
+
+    take_order(f);
+    assert_int_equal(place_for(f, "*.example.org", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), "{\"identifiers\":[{\"type\":\"dns\",\"value\":\"*.example.org\"}]}");
+    assert_int_equal(place_for(f, "192.0.2.1", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), "{\"identifiers\":[{\"type\":\"ip\",\"value\":\"192.0.2.1\"}]}");
+    assert_int_equal(place_for(f, "2001:db8::1", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), ADDRESS "}");
+}
+
+/* What an order for an address must have at Let's Encrypt comes before what is configured. */
+static void test_profile_of_address(void **state)
+{
+    fixture_t *f = *state;
+
+    f->config->profile = "short";
+    start_with_profiles(f, "\"short\":\"s\",\"shortlived\":\"l\"");
+    take_order(f);
+    assert_int_equal(place_for(f, "2001:db8::1", "aki.serial"), APR_SUCCESS);
+    assert_string_equal(last_order(f), ADDRESS ",\"profile\":\"shortlived\",\"replaces\":\"aki.serial\"}");
+    assert_int_equal(place_for(f, "www.example.org", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS ",\"profile\":\"short\"}");
+    f->config->profile = NULL;
+    assert_int_equal(place_for(f, "2001:db8::1", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), ADDRESS ",\"profile\":\"shortlived\"}");
+    assert_int_equal(place_for(f, "www.example.org", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), IDENTIFIERS "}");
+    /* The CA will not have it. */
+    script_drop(f->script, "POST /new");
+    refuse_once(f, 400, "invalidProfile");
+    take_order(f);
+    base_log_set(keep_line, line);
+    assert_int_equal(place_for(f, "2001:db8::1", NULL), APR_SUCCESS);
+    base_log_set(NULL, NULL);
+    assert_string_equal(last_order(f), ADDRESS "}");
+    assert_non_null(strstr(line, "without the profile shortlived: "));
+    /* A CA without it: the configured one. */
+    f->config->profile = "short";
+    start_modern(f);
+    take_order(f);
+    assert_int_equal(place_for(f, "2001:db8::1", NULL), APR_SUCCESS);
+    assert_string_equal(last_order(f), ADDRESS ",\"profile\":\"short\"}");
 }
 
 static void test_replaces(void **state)
@@ -490,6 +560,8 @@ int main(void)
         WITH_SERVER(test_create_bad),
         WITH_SERVER(test_profile),
         WITH_SERVER(test_profile_unknown),
+        WITH_SERVER(test_identifiers),
+        WITH_SERVER(test_profile_of_address),
         WITH_SERVER(test_replaces),
         WITH_SERVER(test_replaces_lost_account),
         WITH_SERVER(test_replaces_and_profile),

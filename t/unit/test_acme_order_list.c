@@ -50,6 +50,31 @@ static void test_find(void **state)
     assert_int_equal(script_seen(f->script, "POST /account"), 1);
 }
 
+/* As the CA spells them: orders for a wildcard have the star, addresses may be written out. */
+static void test_find_identifiers(void **state)
+{
+    fixture_t *f = *state;
+
+    script_add(f->script, "POST /acct/1", 200, "", "{\"status\":\"valid\",\"orders\":\"/orders\"}");
+    script_add(f->script, "POST /orders", 200, "", "{\"orders\":[\"/o1\",\"/o2\",\"/o3\",\"/o4\"]}");
+    script_add(f->script, "POST /o1", 200, "", OTHER_ORDER("pending", DNS("example.org")));
+    script_add(f->script, "POST /o2", 200, "", OTHER_ORDER("pending", DNS("*.EXAMPLE.org")));
+    script_add(f->script, "POST /o3", 200, "", OTHER_ORDER("ready", "{\"type\":\"ip\",\"value\":"
+                                                           "\"2001:0DB8:0:0:0:0:0:1\"}"));
+    script_add(f->script, "POST /o4", 200, "", OTHER_ORDER("ready", "{\"type\":\"ip\","
+                                                           "\"value\":\"192.0.2.1\"}"));
+    assert_int_equal(look_for(f, "*.example.org"), APR_SUCCESS);
+    assert_string_equal(f->order->url, url(f, "/o2"));
+    assert_int_equal(look_for(f, "example.org"), APR_SUCCESS);
+    assert_string_equal(f->order->url, url(f, "/o1"));
+    assert_int_equal(look_for(f, "2001:db8::1"), APR_SUCCESS);
+    assert_string_equal(f->order->url, url(f, "/o3"));
+    assert_int_equal(look_for(f, "192.0.2.1"), APR_SUCCESS);
+    assert_string_equal(f->order->url, url(f, "/o4"));
+    assert_int_equal(look_for(f, "2001:db8::2"), APR_NOTFOUND);
+    assert_int_equal(look_for(f, "*.www.example.org"), APR_NOTFOUND);
+}
+
 static void test_find_no_list(void **state)
 {
     static const struct {
@@ -114,6 +139,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         WITH_SERVER(test_find),
+        WITH_SERVER(test_find_identifiers),
         WITH_SERVER(test_find_no_list),
         WITH_SERVER(test_find_bounded),
     };

@@ -39,9 +39,13 @@ static void test_line(void **state)
     base_log(BASE_LOG_INFO, "AC0001", big, "text");
     assert_int_equal(strlen(seen), BASE_LOG_LINE_MAX - 1);
     assert_int_equal(seen_count, 4);
+    base_log(BASE_LOG_INFO, "AC0001", "*.xn--bcher-kva.example", "text");
+    assert_string_equal(seen, "AC0001: autocert: *.xn--bcher-kva.example (*.b\xc3\xbc" "cher.example): text");
+    base_log(BASE_LOG_INFO, "AC0001", "xn--.example", "text");
+    assert_string_equal(seen, "AC0001: autocert: xn--.example: text");
     base_log_set(NULL, NULL);
     base_log(BASE_LOG_CRIT, "AC0001", NULL, "silent");
-    assert_int_equal(seen_count, 4);
+    assert_int_equal(seen_count, 6);
 }
 
 static void test_times(void **state)

@@ -50,7 +50,9 @@ static void test_token_of_a_path(void **state)
 
 static void test_publish_answer_withdraw(void **state)
 {
-    challenge_task_t task = { cache, "a.example", TOKEN, KEYAUTH, 0 };
+    challenge_task_t task = {
+        .cache = cache, .name = "a.example", .token = TOKEN, .key_authorization = KEYAUTH
+    };
     const char *answer = NULL;
     char *data = NULL;
     apr_size_t len = 0;
@@ -97,7 +99,7 @@ static void test_answer_shows_key_authorizations_only(void **state)
 static void test_publish_refuses_tokens_that_cannot_be_answered(void **state)
 {
     char token[CHALLENGE_HTTP01_TOKEN_MAX + 2];
-    challenge_task_t task = { cache, "a.example", token, "x", 0 };
+    challenge_task_t task = { .cache = cache, .name = "a.example", .token = token, .key_authorization = "x" };
     base_error_t err;
 
     (void)state;
@@ -115,7 +117,9 @@ static void test_publish_refuses_tokens_that_cannot_be_answered(void **state)
 
 static void test_publish_tells_the_reason(void **state)
 {
-    challenge_task_t task = { cache, "a.example", TOKEN, KEYAUTH, 0 };
+    challenge_task_t task = {
+        .cache = cache, .name = "a.example", .token = TOKEN, .key_authorization = KEYAUTH
+    };
     base_error_t err;
 
     (void)state;

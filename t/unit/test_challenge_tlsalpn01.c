@@ -24,6 +24,13 @@
 #define OURS "\x0a" "acme-tls/1"
 #define LIST(literal) literal, sizeof(literal) - 1
 
+static challenge_task_t task_of(const char *name)
+{
+    return (challenge_task_t){
+        .cache = cache, .name = name, .token = "token", .key_authorization = KEYAUTH, .now = apr_time_now()
+    };
+}
+
 /* A real ClientHello message, without the record header, with this ALPN list. */
 static unsigned char *make_hello(const char *protocols, unsigned int protocols_len, size_t *len)
 {
@@ -170,7 +177,7 @@ static void test_extensions_by_hand(void **state)
 
 static void test_publish_answer_withdraw(void **state)
 {
-    challenge_task_t task = { cache, "a.example", "token", KEYAUTH, apr_time_now() };
+    challenge_task_t task = task_of("a.example");
     crypto_bundle_t *bundle = NULL;
     base_error_t err;
 
@@ -195,7 +202,7 @@ static void test_publish_answer_withdraw(void **state)
 
 static void test_answer_is_a_challenge_certificate_of_the_name(void **state)
 {
-    challenge_task_t task = { cache, "b.example", "token", KEYAUTH, apr_time_now() };
+    challenge_task_t task = task_of("b.example");
     apr_array_header_t *names = apr_array_make(pool, 1, sizeof(const char *));
     crypto_bundle_t *bundle = NULL;
     char *pem = NULL;
@@ -223,7 +230,7 @@ static void test_answer_is_a_challenge_certificate_of_the_name(void **state)
 
 static void test_publish_tells_the_reason(void **state)
 {
-    challenge_task_t task = { cache, "a.example", "token", KEYAUTH, apr_time_now() };
+    challenge_task_t task = task_of("a.example");
     base_error_t err;
 
     (void)state;
@@ -233,9 +240,30 @@ static void test_publish_tells_the_reason(void **state)
     assert_non_null(strstr(err.detail, "cannot write the tls-alpn-01 certificate to the cache"));
 }
 
+/* Files cannot have the colons of an address in their names. */
+static void test_address(void **state)
+{
+    challenge_task_t task = task_of("2001:db8::1");
+    crypto_bundle_t *bundle = NULL;
+    char *pem = NULL;
+    apr_size_t len = 0;
+    base_error_t err;
+
+    (void)state;
+    assert_int_equal(challenge_tlsalpn01.publish(&task, pool, &err), APR_SUCCESS);
+    assert_int_equal(cache_get(cache, AUTOCERT_CACHE_SHARED, "ip6-2001-db8--1+token", &pem, &len, pool),
+                     APR_SUCCESS);
+    assert_int_equal(challenge_tlsalpn01_answer(&bundle, cache, "2001:db8::1", pool), APR_SUCCESS);
+    crypto_bundle_free(bundle);
+    assert_int_equal(challenge_tlsalpn01_answer(&bundle, cache, "2001:db8::2", pool), APR_NOTFOUND);
+    challenge_tlsalpn01.withdraw(&task, pool);
+    assert_int_equal(challenge_tlsalpn01_answer(&bundle, cache, "2001:db8::1", pool), APR_NOTFOUND);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        WITH_CACHE(test_address),
         cmocka_unit_test(test_real_hellos),
         cmocka_unit_test(test_truncated_at_every_byte),
         cmocka_unit_test(test_longer_than_it_says),

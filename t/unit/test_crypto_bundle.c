@@ -324,8 +324,23 @@ static void test_covers(void **state)
         { "DNS:*.example.org", "a.example.org", 1 }, { "DNS:*.example.org", "a.b.example.org", 0 },
         { "DNS:w*.example.org", "www.example.org", 0 }, { "DNS:example.org", ".org", 0 },
         { "DNS:www.example.org", ".example.org", 0 }, { "DNS:example.org", "", 0 },
-        { "email:a@example.org", "example.org", 0 }, { "IP:192.0.2.1", "192.0.2.1", 0 },
-        { NULL, "example.org", 0 },
+        { "email:a@example.org", "example.org", 0 }, { NULL, "example.org", 0 },
+        /* a wildcard: this one, nothing that it covers or that covers it */
+        { "DNS:*.example.org", "*.example.org", 1 }, { "DNS:*.EXAMPLE.org", "*.example.org", 1 },
+        { "DNS:a.org,DNS:*.example.org", "*.example.org", 1 }, { "DNS:*.org", "*.example.org", 0 },
+        { "DNS:example.org", "*.example.org", 0 }, { "DNS:www.example.org", "*.example.org", 0 },
+        { "DNS:*.b.example.org", "*.example.org", 0 }, { "DNS:*.example.org", "*.b.example.org", 0 },
+        { "DNS:*.example.org.", "*.example.org", 0 }, { "DNS:*.example.orgs", "*.example.org", 0 },
+        { "DNS:w*.example.org", "*.example.org", 0 }, { "email:*.example.org", "*.example.org", 0 },
+        { "URI:*.example.org", "*.example.org", 0 }, { NULL, "*.example.org", 0 },
+        /* an address: iPAddress alone, by its bytes */
+        { "IP:192.0.2.1", "192.0.2.1", 1 }, { "IP:192.0.2.1", "192.0.2.2", 0 },
+        { "DNS:192.0.2.1", "192.0.2.1", 0 }, { "IP:192.0.2.1", "example.org", 0 },
+        { "IP:2001:db8::1", "2001:db8::1", 1 }, { "IP:2001:db8::1", "2001:db8::2", 0 },
+        { "IP:2001:db8::1", "192.0.2.1", 0 }, { "IP:::ffff:192.0.2.1", "192.0.2.1", 0 },
+        { "DNS:example.org,IP:192.0.2.1", "192.0.2.1", 1 },
+        { "DNS:example.org,IP:192.0.2.1", "example.org", 1 },
+        { "IP:192.0.2.1", "*.example.org", 0 }, { NULL, "192.0.2.1", 0 },
     };
     size_t i;
 
@@ -335,11 +350,74 @@ static void test_covers(void **state)
         BIO *bio = BIO_new_mem_buf(pem, -1);
         X509 *cert = PEM_read_bio_X509(bio, NULL, NULL, NULL);
 
-        assert_int_equal(crypto_bundle_covers(cert, rows[i].name), rows[i].covers);
+        if (crypto_bundle_covers(cert, rows[i].name) != rows[i].covers)
+            fail_msg("%s %s %s", rows[i].san, rows[i].covers ? "does not cover" : "covers", rows[i].name);
+        assert_int_equal(ERR_peek_error(), 0);
         X509_free(cert);
         BIO_free(bio);
     }
     assert_int_equal(crypto_bundle_covers(NULL, "example.org"), 0);
+}
+
+/* A NUL within a SAN ends nothing, and a SAN that is no SAN covers nothing. */
+static void test_covers_hostile(void **state)
+{
+    static const unsigned char *const sans[] = {
+        (const unsigned char *)"\x30\x11\x82\x0f*.example.org\0x",
+        (const unsigned char *)"\x30\x0f\x82\x0d*.example.\0rg",
+        (const unsigned char *)"\x30\x7f\x82\x0d*.exa", (const unsigned char *)"\x30\x00"
+    };
+    static const int lens[] = { 19, 17, 9, 2 };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(sans) / sizeof(sans[0]); i++) {
+        X509 *cert = X509_new();
+        ASN1_OCTET_STRING *value = ASN1_OCTET_STRING_new();
+        X509_EXTENSION *ext;
+
+        ASN1_OCTET_STRING_set(value, sans[i], lens[i]);
+        ext = X509_EXTENSION_create_by_NID(NULL, NID_subject_alt_name, 0, value);
+        assert_true(X509_add_ext(cert, ext, -1));
+        assert_false(crypto_bundle_covers(cert, "*.example.org"));
+        assert_false(crypto_bundle_covers(cert, "192.0.2.1"));
+        X509_EXTENSION_free(ext);
+        ASN1_OCTET_STRING_free(value);
+        X509_free(cert);
+    }
+    ERR_clear_error();
+}
+
+/* From the cache and from the CA: the same three kinds. */
+static void test_kinds(void **state)
+{
+    static const struct {
+        const char *san, *name, *other;
+    } rows[] = {
+        { "DNS:*.example.org", "*.example.org", "*.example.com" },
+        { "IP:192.0.2.1", "192.0.2.1", "192.0.2.2" }, { "IP:2001:db8::1", "2001:db8::1", "2001:db8::2" },
+    };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char *pem = join(bake_leaf((recipe_t){ .san = rows[i].san }), inter_j, NULL);
+        crypto_bundle_t *bundle = NULL;
+        const char *name = rows[i].name;
+        base_error_t err;
+
+        assert_int_equal(crypto_bundle_from_ca(&bundle, keys[LEAF], pem, strlen(pem), name, NOW, &err),
+                         APR_SUCCESS);
+        assert_int_equal(crypto_bundle_check(bundle, name, 0, NOW, &err), APR_SUCCESS);
+        assert_int_not_equal(crypto_bundle_check(bundle, rows[i].other, 0, NOW, &err), APR_SUCCESS);
+        assert_says(err.detail, "not for this name");
+        crypto_bundle_free(bundle);
+        bundle = NULL;
+        assert_int_not_equal(crypto_bundle_from_ca(&bundle, keys[LEAF], pem, strlen(pem), rows[i].other, NOW,
+                                                   &err), APR_SUCCESS);
+        assert_says(err.detail, "not for this name");
+        assert_null(bundle);
+    }
 }
 
 static void test_asn1_time(void **state)
@@ -586,6 +664,8 @@ int main(void)
         cmocka_unit_test(test_accepted_forms),
         cmocka_unit_test(test_refused_forms),
         cmocka_unit_test(test_covers),
+        cmocka_unit_test(test_covers_hostile),
+        cmocka_unit_test(test_kinds),
         cmocka_unit_test(test_asn1_time),
         cmocka_unit_test(test_from_ca_orders),
         cmocka_unit_test(test_from_ca_bad_chain),

@@ -85,10 +85,29 @@ static void test_renewal_id(void **state)
     EVP_PKEY_free(key);
 }
 
+/* The DER of a SAN: each name as its kind, in the order given. */
+static void test_san(void **state)
+{
+    static const char *const names[] = { "192.0.2.1", "2001:db8::1", "*.a.org", "a.org", "::ffff:192.0.2.1" };
+    static const char wanted[] =
+        "\x30\x2e\x87\x04\xc0\x00\x02\x01"
+        "\x87\x10\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1"
+        "\x82\x07*.a.org\x82\x05" "a.org\x87\x04\xc0\x00\x02\x01";
+    X509_EXTENSION *ext = crypto_cert_san(names, 5, 1);
+
+    (void)state;
+    assert_non_null(ext);
+    assert_int_equal(X509_EXTENSION_get_critical(ext), 1);
+    assert_int_equal(ASN1_STRING_length(X509_EXTENSION_get_data(ext)), sizeof(wanted) - 1);
+    assert_memory_equal(ASN1_STRING_get0_data(X509_EXTENSION_get_data(ext)), wanted, sizeof(wanted) - 1);
+    X509_EXTENSION_free(ext);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_renewal_id),
+        cmocka_unit_test(test_san),
     };
 
     return RUN_TESTS_WITH_POOL(tests, pool);

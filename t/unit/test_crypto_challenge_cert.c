@@ -96,12 +96,57 @@ static void test_long_name(void **state)
     crypto_bundle_free(bundle);
 }
 
+static void test_address(void **state)
+{
+    crypto_bundle_t *bundle = make("2001:db8::1");
+    GENERAL_NAMES *names = X509_get_ext_d2i(bundle->leaf, NID_subject_alt_name, NULL, NULL);
+
+    (void)state;
+    assert_int_equal(sk_GENERAL_NAME_num(names), 1);
+    assert_int_equal(sk_GENERAL_NAME_value(names, 0)->type, GEN_IPADD);
+    assert_true(crypto_bundle_covers(bundle->leaf, "2001:db8::1"));
+    assert_true(crypto_challenge_cert_is(bundle->leaf));
+    GENERAL_NAMES_free(names);
+    crypto_bundle_free(bundle);
+}
+
+static void test_answers(void **state)
+{
+    crypto_bundle_t *bundle = make("example.org"), *plain = make("example.org");
+    ASN1_OBJECT *oid = OBJ_txt2obj("1.3.6.1.5.5.7.1.31", 1);
+    X509_EXTENSION *ext = X509_delete_ext(plain->leaf, X509_get_ext_by_OBJ(plain->leaf, oid, -1));
+    ASN1_OCTET_STRING *longer;
+
+    (void)state;
+    assert_true(crypto_challenge_cert_answers(bundle->leaf, KEY_AUTHORIZATION));
+    assert_false(crypto_challenge_cert_answers(bundle->leaf, KEY_AUTHORIZATION + 1));
+    assert_false(crypto_challenge_cert_answers(plain->leaf, KEY_AUTHORIZATION));
+    /* not critical, or not all of the digest */
+    X509_EXTENSION_set_critical(ext, 0);
+    X509_add_ext(plain->leaf, ext, -1);
+    assert_false(crypto_challenge_cert_answers(plain->leaf, KEY_AUTHORIZATION));
+    X509_EXTENSION_free(X509_delete_ext(plain->leaf, X509_get_ext_by_OBJ(plain->leaf, oid, -1)));
+    X509_EXTENSION_set_critical(ext, 1);
+    longer = ASN1_STRING_dup(X509_EXTENSION_get_data(ext));
+    ASN1_OCTET_STRING_set(longer, ASN1_STRING_get0_data(longer), 33);
+    X509_EXTENSION_set_data(ext, longer);
+    X509_add_ext(plain->leaf, ext, -1);
+    assert_false(crypto_challenge_cert_answers(plain->leaf, KEY_AUTHORIZATION));
+    ASN1_OCTET_STRING_free(longer);
+    X509_EXTENSION_free(ext);
+    ASN1_OBJECT_free(oid);
+    crypto_bundle_free(bundle);
+    crypto_bundle_free(plain);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_identifier),
         cmocka_unit_test(test_certificate),
         cmocka_unit_test(test_long_name),
+        cmocka_unit_test(test_address),
+        cmocka_unit_test(test_answers),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,8 +40,8 @@ static X509_REQ *make_request(crypto_key_type_t type, const char *name,
     return req;
 }
 
-/* The only dNSName of the request's SAN. */
-static const char *only_san(X509_REQ *req)
+/* The only name of the request's SAN, of this type. */
+static const char *only_san_of(X509_REQ *req, int type)
 {
     STACK_OF(X509_EXTENSION) *list = X509_REQ_get_extensions(req);
     GENERAL_NAMES *names = X509V3_get_d2i(list, NID_subject_alt_name, NULL, NULL);
@@ -50,12 +50,17 @@ static const char *only_san(X509_REQ *req)
 
     assert_int_equal(sk_GENERAL_NAME_num(names), 1);
     name = sk_GENERAL_NAME_value(names, 0);
-    assert_int_equal(name->type, GEN_DNS);
-    text = apr_pstrmemdup(pool, (const char *)ASN1_STRING_get0_data(name->d.dNSName),
-                          (apr_size_t)ASN1_STRING_length(name->d.dNSName));
+    assert_int_equal(name->type, type);
+    text = apr_pstrmemdup(pool, (const char *)ASN1_STRING_get0_data(name->d.ia5),
+                          (apr_size_t)ASN1_STRING_length(name->d.ia5));
     GENERAL_NAMES_free(names);
     sk_X509_EXTENSION_pop_free(list, X509_EXTENSION_free);
     return text;
+}
+
+static const char *only_san(X509_REQ *req)
+{
+    return only_san_of(req, GEN_DNS);
 }
 
 static void test_plain(void **state)
@@ -92,6 +97,38 @@ static void test_long_name(void **state)
     assert_int_equal(X509_NAME_entry_count(X509_REQ_get_subject_name(req)), 0);
     assert_string_equal(only_san(req), name);
     X509_REQ_free(req);
+}
+
+static void test_wildcard(void **state)
+{
+    X509_REQ *req = make_request(CRYPTO_KEY_P256, "*.example.org", NULL);
+    char cn[128];
+
+    (void)state;
+    assert_string_equal(only_san(req), "*.example.org");
+    X509_NAME_get_text_by_NID(X509_REQ_get_subject_name(req), NID_commonName, cn, sizeof(cn));
+    assert_string_equal(cn, "*.example.org");
+    X509_REQ_free(req);
+}
+
+/* RFC 8738: iPAddress of 4 or 16 bytes, and no CN. */
+static void test_address(void **state)
+{
+    static const char *const names[] = { "192.0.2.1", "2001:db8::1" };
+    size_t i;
+
+    (void)state;
+    for (i = 0; i < 2; i++) {
+        X509_REQ *req = make_request(CRYPTO_KEY_P256, names[i], NULL);
+        const char *bytes = only_san_of(req, GEN_IPADD);
+
+        assert_int_equal(X509_NAME_entry_count(X509_REQ_get_subject_name(req)), 0);
+        if (i == 0)
+            assert_memory_equal(bytes, "\xc0\x00\x02\x01", 5);
+        else
+            assert_memory_equal(bytes, "\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\1", 17);
+        X509_REQ_free(req);
+    }
 }
 
 static void test_extensions(void **state)
@@ -170,6 +207,8 @@ static void test_parse_refuses(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_plain),
     cmocka_unit_test(test_long_name),
+    cmocka_unit_test(test_wildcard),
+    cmocka_unit_test(test_address),
     cmocka_unit_test(test_extensions),
     cmocka_unit_test(test_parse_refuses),
 };

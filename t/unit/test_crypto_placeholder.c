@@ -105,6 +105,28 @@ static void test_odd_names(void **state)
     crypto_bundle_free(bundle);
 }
 
+/* mod_ssl warns unless the name of the vhost is a dNSName or the CN. */
+static void test_identifiers(void **state)
+{
+    static const char *const names[] = { "2001:db8::7", "*.example.org", "www.example.org", "192.0.2.7",
+                                        NULL };
+    crypto_bundle_t *bundle = make(names);
+    GENERAL_NAMES *san = X509_get_ext_d2i(bundle->leaf, NID_subject_alt_name, NULL, NULL);
+    char cn[80];
+    int i;
+
+    (void)state;
+    assert_int_equal(sk_GENERAL_NAME_num(san), 4);
+    for (i = 0; i < 4; i++) {
+        assert_int_equal(sk_GENERAL_NAME_value(san, i)->type, i == 0 || i == 3 ? GEN_IPADD : GEN_DNS);
+        assert_int_equal(crypto_bundle_check(bundle, names[i], 0, NOW, NULL), APR_SUCCESS);
+    }
+    X509_NAME_get_text_by_NID(X509_get_subject_name(bundle->leaf), NID_commonName, cn, sizeof(cn));
+    assert_string_equal(cn, "2001:db8::7");
+    GENERAL_NAMES_free(san);
+    crypto_bundle_free(bundle);
+}
+
 static void test_no_name(void **state)
 {
     base_error_t err;
@@ -121,6 +143,7 @@ static void test_no_name(void **state)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(test_pair),
     cmocka_unit_test(test_odd_names),
+    cmocka_unit_test(test_identifiers),
     cmocka_unit_test(test_no_name),
 };
 

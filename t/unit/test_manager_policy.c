@@ -12,6 +12,7 @@
 
 #include "acme/http.h"
 #include "challenge/challenge.h"
+#include "challenge/dns_command.h"
 #include "crypto/csr.h"
 #include "manager/policy.h"
 #include "run.h"
@@ -139,6 +140,94 @@ static void test_settings_equal(void **state)
     assert_false(manager_policy_settings_equal(&a, &b));
     b.extensions = extensions("1.2.3", 0, "abd");
     assert_false(manager_policy_settings_equal(&a, &b));
+}
+
+/* How records are set counts, and where a vhost's words stand in memory does not. */
+static void test_settings_equal_dns(void **state)
+{
+    const char *const one[] = { "/bin/one", "a", NULL }, *const same[] = { "/bin/one", "a", NULL };
+    const char *const more[] = { "/bin/one", "a", "b", NULL }, *const other[] = { "/bin/one", "b", NULL };
+    challenge_dns_command_t first = { .argv = one }, second = { .argv = same };
+    challenge_dns_t a_dns = { .command = &first, .wait = MINUTE };
+    challenge_dns_t b_dns = { .command = &second, .wait = MINUTE };
+    manager_policy_settings_t a = { .challenges = challenges("dns-01", NULL),
+                                    .key_types = { CRYPTO_KEY_P256 }, .kinds = 1, .dns = &a_dns };
+    manager_policy_settings_t b = a;
+    const manager_ca_config_t ca = { .acme = { .id = "x", .directory_url = "https://ca.example/dir" } };
+    const apr_array_header_t *cas;
+    apr_uint64_t print;
+
+    (void)state;
+    cas = apr_array_make(pool, 1, sizeof(const manager_ca_config_t *));
+    APR_ARRAY_PUSH((apr_array_header_t *)cas, const manager_ca_config_t *) = &ca;
+    print = manager_policy_fingerprint(&a, cas);
+    b.dns = &b_dns;
+    assert_true(manager_policy_settings_equal(&a, &b));
+    assert_true(manager_policy_fingerprint(&b, cas) == print);
+    b_dns.wait = HOUR;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    assert_true(manager_policy_fingerprint(&b, cas) == print);
+    b_dns.wait = MINUTE;
+    second.argv = more;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    assert_false(manager_policy_settings_equal(&b, &a));
+    assert_true(manager_policy_fingerprint(&b, cas) != print);
+    second.argv = other;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    second.argv = same;
+    second.secret_file = "/secret";
+    assert_false(manager_policy_settings_equal(&a, &b));
+    first.secret_file = "/secret";
+    assert_true(manager_policy_settings_equal(&a, &b));
+    second.timeout = HOUR;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b_dns.command = NULL;
+    assert_false(manager_policy_settings_equal(&a, &b));
+    b.dns = NULL;
+    assert_false(manager_policy_settings_equal(&a, &b));
+}
+
+/* Only what can prove it, in the administrator's order. */
+static void test_challenges(void **state)
+{
+    apr_array_header_t *all = challenges("http-01", "dns-01");
+    manager_policy_settings_t settings = { .challenges = all };
+    manager_policy_name_t name = { .name = "www.example.org", .settings = &settings };
+    const challenge_kind_t *kinds[MANAGER_POLICY_CHALLENGES_MAX];
+
+    (void)state;
+    APR_ARRAY_PUSH(all, const challenge_kind_t *) = challenge_find("tls-alpn-01");
+    assert_int_equal(manager_policy_challenges(&name, kinds, MANAGER_POLICY_CHALLENGES_MAX), 3);
+    assert_string_equal(kinds[0]->type, "http-01");
+    assert_string_equal(kinds[1]->type, "dns-01");
+    assert_true(manager_policy_uses_dns(&name));
+    assert_int_equal(manager_policy_challenges(&name, kinds, 2), 2);
+    name.name = "*.example.org";
+    assert_int_equal(manager_policy_challenges(&name, kinds, MANAGER_POLICY_CHALLENGES_MAX), 1);
+    assert_string_equal(kinds[0]->type, "dns-01");
+    assert_true(manager_policy_uses_dns(&name));
+    name.name = "2001:db8::1";
+    assert_int_equal(manager_policy_challenges(&name, kinds, MANAGER_POLICY_CHALLENGES_MAX), 2);
+    assert_string_equal(kinds[0]->type, "http-01");
+    assert_string_equal(kinds[1]->type, "tls-alpn-01");
+    assert_false(manager_policy_uses_dns(&name));
+}
+
+static void test_find_wildcard(void **state)
+{
+    manager_policy_settings_t settings = { .key_types = { CRYPTO_KEY_P256 }, .kinds = 1 };
+    manager_policy_t *policy = manager_policy_create(pool);
+
+    (void)state;
+    manager_policy_add(policy, "a.example.org", &settings, 0);
+    assert_null(manager_policy_find_wildcard(policy, "b.example.org"));
+    manager_policy_add(policy, "*.example.org", &settings, 0);
+    assert_string_equal(manager_policy_find_wildcard(policy, "b.example.org")->name, "*.example.org");
+    assert_string_equal(manager_policy_find_wildcard(policy, "a.example.org")->name, "*.example.org");
+    assert_null(manager_policy_find_wildcard(policy, "example.org"));
+    assert_null(manager_policy_find_wildcard(policy, "c.b.example.org"));
+    assert_null(manager_policy_find_wildcard(policy, "*.example.org"));
+    assert_null(manager_policy_find(policy, "b.example.org"));
 }
 
 static apr_array_header_t *ca_list(const manager_ca_config_t *first, const manager_ca_config_t *second)
@@ -510,11 +599,48 @@ static void test_vhosts(void **state)
     assert_ptr_equal(found.vhost, one);
     assert_true(manager_policy_is_on_demand(&found));
     assert_false(manager_policy_adopt(policy, "www.www.two.example", 1, &found));
+    /* what stands for many names, or for none, is listed or nobody's */
+    assert_false(manager_policy_adopt(policy, "*.two.example", 1, &found));
+    assert_int_equal(manager_policy_judge(two, "*.two.example"), MANAGER_POLICY_NO);
+    assert_int_equal(manager_policy_judge(one, "192.0.2.1"), MANAGER_POLICY_NO);
+}
+
+/* Each key stands for one name, and the other way round. */
+static void test_cache_keys_of_all_kinds(void **state)
+{
+    static const struct {
+        const char *name, *ec, *rsa;
+    } rows[] = {
+        { "www.example.org", "www.example.org", "www.example.org+rsa" },
+        { "*.example.org", "example.org+wildcard", "example.org+wildcard+rsa" },
+        { "192.0.2.1", "192.0.2.1", "192.0.2.1+rsa" },
+        { "2001:db8::1", "ip6-2001-db8--1", "ip6-2001-db8--1+rsa" },
+    };
+    manager_policy_settings_t ec = { .key_types = { CRYPTO_KEY_P256 }, .kinds = 1 };
+    manager_policy_settings_t rsa = { .key_types = { CRYPTO_KEY_RSA2048 }, .kinds = 1 };
+    char key[MANAGER_POLICY_CACHE_KEY_SIZE], found[BASE_HOSTNAME_SIZE];
+    int is_rsa;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        manager_policy_name_t name = { .name = rows[i].name, .settings = &ec };
+
+        assert_string_equal(manager_policy_cache_key(&name, key), rows[i].ec);
+        assert_true(manager_policy_parse_cache_key(key, found, &is_rsa));
+        assert_string_equal(found, rows[i].name);
+        assert_false(is_rsa);
+        name.settings = &rsa;
+        assert_string_equal(manager_policy_cache_key(&name, key), rows[i].rsa);
+        assert_true(manager_policy_parse_cache_key(key, found, &is_rsa));
+        assert_string_equal(found, rows[i].name);
+        assert_true(is_rsa);
+    }
 }
 
 static void test_cache_keys(void **state)
 {
-    static const char *const wrong[] = { "a.example+token", "a.example+", "a.example+rsa+rsa", "A.example",
+    static const char *const wrong[] = { "+rsa", "+wildcard", "a.example+wildcard+token", "a.example+token",
+                                         "a.example+", "a.example+rsa+rsa", "A.example",
                                          "a.example.", "example", "acme_account+key", "tOkEn+http-01", "" };
     char name[BASE_HOSTNAME_SIZE];
     int rsa;
@@ -574,6 +700,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_names),
         TEST(test_settings_equal),
+        TEST(test_settings_equal_dns),
+        TEST(test_challenges),
+        TEST(test_find_wildcard),
         TEST(test_fingerprint_of_settings),
         TEST(test_fingerprint_of_cas),
         TEST(test_renew_at),
@@ -587,6 +716,7 @@ int main(void)
         TEST(test_judge_with_an_endpoint),
         TEST(test_vhosts),
         TEST(test_cache_keys),
+        TEST(test_cache_keys_of_all_kinds),
         TEST(test_confirm)
     };
 

@@ -117,7 +117,7 @@ static int is_same_key(EVP_PKEY *a, EVP_PKEY *b)
     return strcmp(text_of(a), text_of(b)) == 0;
 }
 
-/* Nothing is taken, and the job is as before. */
+/* Nothing is taken, and the job is as before, but for the challenge whose answer is to be withdrawn. */
 static void assert_not_taken(fixture_t *f)
 {
     manager_job_t before = f->again;
@@ -125,6 +125,9 @@ static void assert_not_taken(fixture_t *f)
 
     assert_int_equal(load(f, &url), APR_NOTFOUND);
     assert_null(url);
+    before.asked = f->again.asked;
+    before.asked_type = f->again.asked_type;
+    before.asked_token = f->again.asked_token;
     assert_memory_equal(&f->again, &before, sizeof(before));
 }
 
@@ -228,6 +231,7 @@ static void test_another_ca(void **state)
     store(f);
     f->again.ca = &f->other_ca;
     assert_not_taken(f);
+    assert_null(f->again.asked_token);
     /* it is there still, for a job that goes to its CA */
     f->again.ca = &f->ca;
     assert_int_equal(load(f, &url), APR_SUCCESS);
@@ -239,6 +243,9 @@ static void test_another_account(void **state)
     const char *url;
 
     f->job.order = &f->order;
+    f->job.asked = CHALLENGE;
+    f->job.asked_type = "http-01";
+    f->job.asked_token = TOKEN;
     store(f);
     script_drop(f->script->script, "POST /account");
     script_add(f->script->script, "POST /account", 201, "Location: /acct/2\r\n", "{}");
@@ -247,6 +254,9 @@ static void test_another_account(void **state)
     assert_not_taken(f);
     assert_int_equal(acme_account_ensure(f->script->account, &f->script->err), APR_SUCCESS);
     assert_not_taken(f);
+    /* what it left published is to be withdrawn all the same */
+    assert_string_equal(f->again.asked_type, "http-01");
+    assert_string_equal(f->again.asked_token, TOKEN);
     store(f);
     assert_int_equal(load(f, &url), APR_SUCCESS);
 }

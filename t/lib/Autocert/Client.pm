@@ -9,6 +9,7 @@
 #
 # Arguments of handshake() and https_get():
 #   port                          on 127.0.0.1
+#   address   another than 127.0.0.1 to connect to, IPv6 too
 #   sni       name; none: no server_name extension
 #   tls       '1.2' or '1.3'; else what both can
 #   ca        file: verify chain and name; none: take every certificate
@@ -25,7 +26,7 @@
 # The result is a hash:
 #   ok, error, alert (its number), version, cipher, alpn, reused
 #   pem, chain => [pem...], chain_length, subject, subject_cn, issuer_cn,
-#   names (sorted dNSNames), serial (upper case hex), fingerprint (SHA-256, hex),
+#   names (sorted dNSNames), ips (sorted addresses), serial (upper case hex), fingerprint (SHA-256, hex),
 #   not_before, not_after (seconds since the epoch), key_type ('EC' or 'RSA'), key_bits
 # https_get() adds status, headers (lower case names), body.
 package Autocert::Client;
@@ -36,6 +37,7 @@ use warnings;
 use Exporter 'import';
 use IO::Handle ();
 use IO::Socket::INET ();
+use IO::Socket::IP ();
 use IO::Socket::SSL ();
 use IO::Socket::SSL::Utils ();
 use JSON::PP ();
@@ -115,8 +117,9 @@ sub handshake
 
     my $seen = { ok => 0 };
     my $timeout = $arg{timeout} // TIMEOUT;
-    my $tcp = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $arg{port},
-        Proto => 'tcp', Timeout => $timeout, $arg{from} ? (LocalAddr => $arg{from}) : ());
+    my %peer = (PeerPort => $arg{port}, Proto => 'tcp', Timeout => $timeout);
+    my $tcp = defined $arg{address} ? IO::Socket::IP->new(%peer, PeerHost => $arg{address})
+        : IO::Socket::INET->new(%peer, PeerAddr => '127.0.0.1', $arg{from} ? (LocalAddr => $arg{from}) : ());
     if (!$tcp) {
         $seen->{error} = "connect to port $arg{port}: $@";
         return $seen;
@@ -178,6 +181,7 @@ sub cert_info
         issuer_cn => $info->{issuer}{commonName},
         names => [sort map { $_->[1] } grep { $_->[0] eq 'DNS' }
                 @{ $info->{subjectAltNames} // [] }],
+        ips => [sort map { $_->[1] } grep { $_->[0] eq 'IP' } @{ $info->{subjectAltNames} // [] }],
         serial => uc Net::SSLeay::P_ASN1_INTEGER_get_hex(Net::SSLeay::X509_get_serialNumber($cert)),
         not_before => $info->{not_before},
         not_after => $info->{not_after},

@@ -25,6 +25,8 @@ my %MONTH = do {
 };
 
 my $LINE = qr/^\[\w+ (\w+ [^\]]+)\] \[autocert:(\w+)\] \[pid (\d+)(?::tid \d+)?\] (?:\S+\(\d+\): )?(AC.*)/;
+# Of the tests: a name, a wildcard, an address.
+my $NAME = qr/(?:\*\.)?[a-z0-9.-]+\.test|\d+(?:\.\d+){3}|[0-9a-f:]*::[0-9a-f:]*/;
 my $DATE = qr/^(\w+) +(\d+) (\d+):(\d+):(\d+)(\.\d+) (\d+)$/;
 
 # The lines with this id, behind the mark if one is given, as hashes: time (seconds
@@ -40,7 +42,7 @@ sub events
         my ($month, $day, $hour, $minute, $second, $fraction, $year) = $date =~ $DATE or next;
         my $time = POSIX::mktime($second, $minute, $hour, $day, $MONTH{$month}, $year - 1900,
             0, 0, -1) + $fraction;
-        my ($name, $text) = $rest =~ /^([a-z0-9.-]+\.test): (.*)/ ? ($1, $2) : (undef, $rest);
+        my ($name, $text) = $rest =~ /^($NAME): (.*)/ ? ($1, $2) : (undef, $rest);
         push @found, { time => $time, level => $level, pid => $pid, name => $name, text => $text };
     }
     return @found;

@@ -13,6 +13,7 @@
 #   env       PEBBLE_* variables besides or instead of the defaults
 #   config    {field => value} put into the "pebble" object of its configuration
 #   strict    true: -strict
+#   dns       another DNS server than one of its own, which is started if it does not run
 #   lifetime  of certificates, in seconds
 #   name      of its directory, in messages
 package Autocert::Pebble;
@@ -45,7 +46,7 @@ sub new
     my $self = $class->SUPER::new(name => "pebble$count", %arg);
     ($self->{program}, my $dns_program) = find_programs($self->{new});
     @$self{qw(port management)} = free_ports(2);
-    $self->{dns} = Autocert::Dns->new(name => "$self->{name}-dns", program => $dns_program,
+    $self->{dns} //= Autocert::Dns->new(name => "$self->{name}-dns", program => $dns_program,
         new => $self->{new});
     $self->{http} //= free_ports(1);
     $self->{https} //= free_ports(1);
